@@ -1,0 +1,1 @@
+"""Readers of concept sources that exist elsewhere."""
