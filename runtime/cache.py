@@ -1,0 +1,423 @@
+"""Families of lenses in three tiers: hot (ready on the compute device), warm (host memory), cold (the pack).
+
+The cache reads, waits and counts; `tiers` says what is where. It knows nothing about scores or positions,
+or about which family is worth having.
+
+1. One lock, never held while a family is read or copied. A family is read once at a time; others wait.
+2. Room is reserved before a read starts, so that the budgets, in allocated bytes, hold at every instant.
+3. A family in use is pinned hot. A thread never waits while it holds pins: only the first family of a group
+   may wait for room, first come first served, and the group ends at the first one that does not fit.
+4. Families that the same call still wants are evicted last, and never to let one more join a group.
+5. A family that cannot be read is quarantined, named and never tried again; the others go on.
+"""
+
+import threading
+from collections import Counter, deque
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import Protocol, Self
+
+import torch
+
+from lenses.errors import BudgetError, PackIntegrityError
+from runtime.events import Phase
+from runtime.tiers import Tier, Tiers, Transfer
+
+
+class FamilySource(Protocol):
+    """Where families are read from; a `LensPack` is one. Called from several threads at once."""
+
+    def family_bytes(self, family: int, /) -> int:
+        """Bytes that `read_family(family)` allocates for its tensor."""
+        ...
+
+    def read_family(self, family: int, /) -> torch.Tensor:
+        """The family's first layer [rows*h1, D] in host memory, the only user of its storage.
+
+        Raises PackIntegrityError or OSError if it cannot be read.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Families that are hot together until the next group is asked for; then `resident` is emptied.
+
+    Keep no tensor of a group beyond it: memory that the budgets count as free would not be.
+    """
+
+    resident: dict[int, torch.Tensor]
+    """Family to first layer [rows*h1, D], on the device and pinned."""
+    failed: dict[int, str]
+    """Quarantined family to the reason."""
+    origin: dict[int, Tier]
+    """Resident family to the tier where it was when its turn came."""
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseCounts:
+    """Requests of one phase, each a (position, family) pair: requests = hot + warm + cold + failed."""
+
+    requests: int
+    hot_hits: int
+    warm_hits: int
+    cold_misses: int
+    """Requests that caused a read. Who waits for another's read hits the tier where that landed."""
+    failed: int
+    """Requests for a family that is quarantined."""
+
+
+@dataclass(frozen=True, slots=True)
+class CacheStats:
+    """Counters since the cache was made, and bytes at one instant. All bytes are allocated bytes."""
+
+    prompt: PhaseCounts
+    generation: PhaseCounts
+    reads: int
+    """Families read from the source, on request or by prefetch, damaged ones not counted."""
+    bytes_read: int
+    prefetched: int
+    """Of `reads`, those by prefetch."""
+    promotions: int
+    """Families that went from warm to hot."""
+    demotions: int
+    """Families that went from hot to warm."""
+    evictions: int
+    """Families that left memory."""
+    base_bytes: int
+    hot_bytes: int
+    """In the hot tier now: base and families, without reads in flight."""
+    warm_bytes: int
+    in_flight_bytes: int
+    """Set aside for reads and copies under way in both tiers, and buffers beside the budgets."""
+    hot_peak_bytes: int
+    """The most that the hot tier ever used, reads in flight included; never above its budget."""
+    warm_peak_bytes: int
+    hot_budget_bytes: int
+    warm_budget_bytes: int
+
+
+class FamilyCache:
+    """Brings families of `source` to `device` and back, within two budgets; safe to use from many threads.
+
+    `families` is how many the source has. Those of `base` count in the hot budget but are read and held by
+    whoever scores them at every position: asking for one here is a ValueError. `readers` threads read for
+    `prefetch`. `copies` makes a CPU keep two copies as other devices do, for tests. Raises BudgetError,
+    with what is needed, where the hot budget holds less than the base and the largest other family.
+    """
+
+    def __init__(
+        self,
+        source: FamilySource,
+        *,
+        families: int,
+        base: Sequence[int],
+        hot_budget_bytes: int,
+        warm_budget_bytes: int,
+        device: torch.device,
+        readers: int = 4,
+        copies: bool | None = None,
+    ) -> None:
+        self._source = source
+        self._device = device
+        self._copies = device.type != "cpu" if copies is None else copies
+        self._read_bytes = [source.family_bytes(family) for family in range(families)]
+        self._base = frozenset(base)
+        self._tiers = Tiers(
+            self._read_bytes,
+            self._base,
+            hot_budget_bytes=hot_budget_bytes,
+            warm_budget_bytes=warm_budget_bytes,
+            copies=self._copies,
+            cuda=device.type == "cuda",
+        )
+        base_bytes, largest_bytes = self._tiers.hot.base_bytes, self._tiers.largest_bytes
+        if hot_budget_bytes < base_bytes + largest_bytes:
+            raise BudgetError(
+                f"hot budget: {_readable(hot_budget_bytes)} is too small, it needs at least "
+                f"{_readable(base_bytes + largest_bytes)}: {_readable(base_bytes)} for the families scored "
+                f"at every position, {_readable(largest_bytes)} for the largest other one; raise the hot budget"
+            )
+        if warm_budget_bytes < 0:
+            raise BudgetError(
+                f"warm budget: found {warm_budget_bytes} bytes, expected 0 (keep nothing warm) or more"
+            )
+        # Condition's own lock is re-entrant, and has to be: the garbage collector may finalise a forgotten
+        # `groups` iterator anywhere, so also in this thread while it holds the lock.
+        self._changed = threading.Condition()
+        self._in_flight: set[int] = set()
+        self._waiting: deque[object] = deque()
+        self._quarantined: dict[int, str] = {}
+        self._reads: Counter[str] = Counter()
+        self._served: Counter[tuple[Phase, str]] = Counter()
+        self._readers = ThreadPoolExecutor(readers, thread_name_prefix="family-reader")
+        self._closed = False
+
+    def groups(
+        self, families: Iterable[int], requests: Mapping[int, int] | None, phase: Phase
+    ) -> Iterator[Group]:
+        """Yield `families` once each, in order, in groups that are hot together; cold ones are read when met.
+
+        `requests[family]` is how many positions of this call the family serves (1 each if None): the first
+        counts as where the family was found, the others as hot hits, all as failed if it is quarantined. A
+        group is unpinned when the next is asked for or the iterator closes. Do not ask for other groups
+        while using one.
+        """
+        pending = {family: 1 if requests is None else requests[family] for family in families}
+        self._check(pending)
+        if any(count < 1 for count in pending.values()):
+            raise ValueError("a family that is requested serves at least one position")
+        while pending:
+            group = Group({}, {}, {})
+            try:
+                self._gather(group, pending, phase)
+                yield group
+            finally:
+                self._release(group)
+
+    def prefetch(self, families: Iterable[int]) -> None:
+        """Bring `families`, most wanted first, closer with overlapped reads; returns when its reads are done.
+
+        They go to the hot tier while they fit without evicting each other, then to the warm tier, then no
+        further. It waits for nothing but its reads and moves nothing pinned. A damaged family is
+        quarantined, not raised.
+        """
+        wanted = dict.fromkeys(families)
+        self._check(wanted)
+        with self._changed:
+            plan = self._plan(wanted)
+        started: list[Future[None]] = []
+        try:
+            for transfer in plan:
+                started.append(self._readers.submit(self._carry_ahead, transfer))
+            wait(started)
+        except BaseException:
+            for transfer, future in zip(plan, started, strict=False):
+                if future.cancel():
+                    self._abandon(transfer)
+            for transfer in plan[len(started) :]:
+                self._abandon(transfer)
+            wait(started)
+            raise
+        with self._changed:
+            self._tiers.touch(list(wanted))  # reads land in any order
+        for future in started:
+            future.result()
+
+    @property
+    def quarantined(self) -> dict[int, str]:
+        """Families that could not be read, with the reason."""
+        with self._changed:
+            return dict(self._quarantined)
+
+    def stats(self) -> CacheStats:
+        """Counters and bytes, all of one instant."""
+        with self._changed:
+            hot, warm = self._tiers.hot, self._tiers.warm
+            return CacheStats(
+                prompt=self._phase_counts("prompt"),
+                generation=self._phase_counts("generation"),
+                reads=self._reads["families"],
+                bytes_read=self._reads["bytes"],
+                prefetched=self._reads["ahead"],
+                promotions=self._tiers.promotions,
+                demotions=self._tiers.demotions,
+                evictions=self._tiers.evictions,
+                base_bytes=hot.base_bytes,
+                hot_bytes=hot.base_bytes + hot.resident_bytes,
+                warm_bytes=warm.resident_bytes,
+                in_flight_bytes=self._tiers.in_flight_bytes,
+                hot_peak_bytes=hot.peak_bytes,
+                warm_peak_bytes=warm.peak_bytes,
+                hot_budget_bytes=hot.budget_bytes,
+                warm_budget_bytes=warm.budget_bytes,
+            )
+
+    def close(self) -> None:
+        """End the reader threads; nothing can be asked for afterwards. Idempotent."""
+        self._closed = True
+        self._readers.shutdown()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _check(self, families: Iterable[int]) -> None:
+        if self._closed:
+            raise RuntimeError("this family cache is closed")
+        last = len(self._read_bytes) - 1
+        for family in families:
+            if not 0 <= family <= last:
+                raise ValueError(f"family {family} does not exist, expected 0 to {last}")
+            if family in self._base:
+                raise ValueError(f"family {family} is in the base, which this cache does not hold")
+
+    def _gather(self, group: Group, pending: dict[int, int], phase: Phase) -> None:
+        """Move families from `pending` into `group`, pinned, until one does not fit or none is left."""
+        while pending:
+            family = next(iter(pending))
+            found = self._claim(family, group, pending)
+            if found is None:
+                return
+            tier, transfer = found
+            if transfer is not None:
+                self._carry(transfer, into=group)
+            self._settle(family, tier, group, pending.pop(family), phase)
+
+    def _claim(
+        self, family: int, group: Group, wanted: Container[int]
+    ) -> tuple[Tier, Transfer | None] | None:
+        """Pin a family into `group`, or begin its transfer; returns where it was found.
+
+        A quarantined one is left alone. Waits for a read in flight, its turn and room if the group holds no
+        pin; otherwise returns None instead of waiting.
+        """
+        ticket = object()
+        with self._changed:
+            try:
+                while True:
+                    if family in self._quarantined:
+                        return "cold", None
+                    if family not in self._in_flight:
+                        if not self._waiting or self._waiting[0] is ticket:
+                            found = self._admit(family, wanted, must=not group.resident)
+                            if found is not None:
+                                if found[1] is None:
+                                    group.resident[family] = self._tiers.hot.hold(family)
+                                return found
+                        if not group.resident and ticket not in self._waiting:
+                            self._waiting.append(ticket)
+                    if group.resident:
+                        return None
+                    self._changed.wait()
+            finally:
+                if ticket in self._waiting:
+                    self._waiting.remove(ticket)
+                    self._changed.notify_all()
+
+    def _settle(self, family: int, found: Tier, group: Group, count: int, phase: Phase) -> None:
+        """Count a family's requests and say where it was found, or why it failed."""
+        with self._changed:
+            self._served[phase, "requests"] += count
+            if family in group.resident:
+                group.origin[family] = found
+                self._served[phase, found] += 1
+                self._served[phase, "hot"] += count - 1
+            else:
+                group.failed[family] = self._quarantined[family]
+                self._served[phase, "failed"] += count
+
+    def _release(self, group: Group) -> None:
+        with self._changed:
+            for family in group.resident:
+                self._tiers.hot.let_go(family)
+            group.resident.clear()
+            self._changed.notify_all()
+
+    def _admit(
+        self, family: int, wanted: Container[int], *, must: bool
+    ) -> tuple[Tier, Transfer | None] | None:
+        found = self._tiers.admit(family, wanted, must=must)
+        if found is not None and found[1] is not None:
+            self._in_flight.add(family)
+        return found
+
+    def _plan(self, wanted: Mapping[int, None]) -> list[Transfer]:
+        """Reserve room for all that a prefetch reads before it reads any, so that it evicts none of its own."""
+        plan: list[Transfer] = []
+        to_hot = not self._waiting  # who waits for room in the hot tier gets it first
+        for family in wanted:
+            if family in self._quarantined or family in self._in_flight or family in self._tiers.hot:
+                continue
+            if to_hot:
+                found = self._admit(family, wanted, must=False)
+                if found is not None:
+                    if found[1] is not None:
+                        plan.append(found[1])
+                    continue
+                to_hot = False
+            if family not in self._tiers.warm:
+                transfer = self._tiers.admit_warm(family, wanted)
+                if transfer is None:
+                    break
+                self._in_flight.add(family)
+                plan.append(transfer)
+        return plan
+
+    def _carry_ahead(self, transfer: Transfer) -> None:
+        reads = transfer.host is None
+        self._carry(transfer)
+        with self._changed:
+            self._reads["ahead"] += reads and transfer.family not in self._quarantined
+
+    def _carry(self, transfer: Transfer, into: Group | None = None) -> None:
+        """Read and copy a family to where room is reserved, pinned into a group if one is given.
+
+        A family that cannot be read is quarantined. Called without the lock.
+        """
+        hot: torch.Tensor | None = None
+        try:
+            host = transfer.host
+            if host is None:
+                host = self._read(transfer.family)
+                if transfer.keeps_host and self._tiers.pins_memory:
+                    host = host.pin_memory()
+            if transfer.to_hot:
+                hot = torch.empty_like(host, device=self._device).copy_(host) if self._copies else host
+        except (PackIntegrityError, OSError) as error:
+            self._abandon(transfer, reason=str(error))
+            return
+        except BaseException:
+            self._abandon(transfer)
+            raise
+        with self._changed:
+            if transfer.host is None:
+                self._reads["families"] += 1
+                self._reads["bytes"] += self._read_bytes[transfer.family]
+            self._tiers.land(transfer, hot, host)
+            self._in_flight.discard(transfer.family)
+            if into is not None:
+                into.resident[transfer.family] = self._tiers.hot.hold(transfer.family)
+            # Without the lock the family may be evicted: this frame must not keep its memory alive.
+            del hot, host
+            self._changed.notify_all()
+
+    def _read(self, family: int) -> torch.Tensor:
+        tensor = self._source.read_family(family)
+        found_bytes = tensor.untyped_storage().nbytes()
+        if found_bytes > self._read_bytes[family]:
+            raise PackIntegrityError(
+                f"family {family}: reading it allocated {found_bytes} bytes, expected at most "
+                f"{self._read_bytes[family]}; the pack contradicts itself, fetch it again"
+            )
+        return tensor
+
+    def _abandon(self, transfer: Transfer, reason: str | None = None) -> None:
+        """Give back what a transfer reserved; with a reason, quarantine its family."""
+        with self._changed:
+            self._tiers.cancel(transfer)
+            self._in_flight.discard(transfer.family)
+            if reason is not None:
+                self._quarantined[transfer.family] = reason
+            self._changed.notify_all()
+
+    def _phase_counts(self, phase: Phase) -> PhaseCounts:
+        return PhaseCounts(
+            requests=self._served[phase, "requests"],
+            hot_hits=self._served[phase, "hot"],
+            warm_hits=self._served[phase, "warm"],
+            cold_misses=self._served[phase, "cold"],
+            failed=self._served[phase, "failed"],
+        )
+
+
+def _readable(size_bytes: int) -> str:
+    """`1.5 MiB (1572864 bytes)`; rounded up, so that giving the first part as a budget is enough."""
+    for unit, scale in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if size_bytes >= scale:
+            tenths = -(-size_bytes * 10 // scale)
+            return f"{tenths // 10}.{tenths % 10} {unit} ({size_bytes} bytes)"
+    return f"{size_bytes} bytes"
