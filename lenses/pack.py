@@ -1,0 +1,246 @@
+"""A lens pack on disk: opening it, reading families out of it, and making one.
+
+It knows nothing about tiers, devices or models: a family is read when asked for and given away. Opening
+checks all but the bytes of first layers (see `LensPack.from_pretrained`); those are checked when a family is
+first read, because that is when they are wanted, and reading all of them at the start would cost the start.
+
+A family is one contiguous read into memory that torch allocated (64-byte aligned, exactly as long as the
+family). A memory map is slower when cold and cannot be counted in a budget.
+
+Shapes: D hidden size, N concepts, h1 the width of the first layer.
+"""
+
+import os
+import weakref
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+
+from lenses.card import format_card
+from lenses.concept import Hierarchy
+from lenses.config import CARD, CONFIG, HEADS, HOST, HostConfig, InputConfig, LensConfig, PackConfig
+from lenses.contents import check_finite, read_contents, title
+from lenses.errors import PackFormatError, PackIntegrityError
+from lenses.files import PathLike, atomic_directory, sweep
+from lenses.hub import locate, upload
+from lenses.lens import Heads, Lens
+from lenses.store import PackDirectory, byte_view, file_sha256, sha256_of
+from lenses.text import one_line
+from lenses.writer import TORCH_DTYPES, copy_host, host_names, refuse_to_replace, write_files
+
+_GIB = 1 << 30
+
+
+class LensPack:
+    """The trained lenses of one hierarchy for one host at one site; immutable, and safe to read from many
+    threads.
+
+    Open one with `LensPack.from_pretrained`, make one with `LensPack.create`.
+    """
+
+    def __init__(self, directory: PackDirectory) -> None:
+        contents = read_contents(directory)
+        self._directory = directory
+        self._stored = contents.stored
+        self._checked = bytearray(len(contents.stored))  # a byte a family: threads may set it without a lock
+        # Files stay open, so that a pack replaced on disk goes on being the pack that was opened.
+        weakref.finalize(self, contents.opened.close).atexit = False
+        self.config: PackConfig = contents.config
+        self.hierarchy: Hierarchy = contents.hierarchy
+        self.heads: Heads = contents.heads
+        """All but the first layers, over canonical concept index."""
+        self.identity: str = contents.config.identity
+        """sha256 of the canonical config.json, in hexadecimal."""
+
+    @classmethod
+    def from_pretrained(cls, source: PathLike, *, revision: str | None = None) -> Self:
+        """Opens the pack in a directory, or of a hub id such as `owner/name`.
+
+        All is checked but the bytes of first layers: the configuration, the hierarchy, the heads with their
+        hashes, and the header and exact size of every lens file. Raises PackNotFound, PackFormatError,
+        PackIntegrityError, HierarchyError.
+        """
+        sweep(Path(source).expanduser().absolute().parent)
+        return cls(PackDirectory(*locate(source, revision)))
+
+    @classmethod
+    def create(
+        cls,
+        directory: PathLike,
+        *,
+        host: HostConfig,
+        site: str,
+        input: InputConfig,
+        lens: LensConfig,
+        base_levels: Sequence[int],
+        hierarchy: Hierarchy,
+        first_layers: Sequence[torch.Tensor],
+        heads: Heads,
+        calibration_prior: float = 0.5,
+        provenance: Mapping[str, Any] | None = None,
+        licence: str = "apache-2.0",
+        host_dir: PathLike | None = None,
+        max_shard_bytes: int = 4 * _GIB,
+    ) -> Self:
+        """Writes a new pack as `directory`, whole or not at all, and opens it.
+
+        `first_layers[f]` is family f's `[rows * h1, D]`, in any float dtype; it is stored in `lens.dtype`.
+        The files of `host_dir` travel with the pack. `lens.shards` is set from `max_shard_bytes`; a family
+        never spans two files. Raises WriteError, and ConfigError, PackFormatError or PackIntegrityError for
+        parts that do not fit each other.
+        """
+        target = Path(directory).expanduser()
+        refuse_to_replace(target)
+        hierarchy.base_families(base_levels)
+        arrays = Heads.from_tensors(heads.tensors(), lens.kind, lens.widths, len(hierarchy)).tensors()
+        check_finite(arrays, hierarchy, HEADS)
+        with atomic_directory(target) as aside:
+            lens = write_files(
+                aside,
+                hierarchy=hierarchy,
+                first_layers=first_layers,
+                heads=arrays,
+                lens=lens,
+                hidden_size=host.hidden_size,
+                max_shard_bytes=max_shard_bytes,
+            )
+            if host_dir is not None:
+                copy_host(Path(host_dir), aside / HOST)
+            written = sorted(path for path in aside.rglob("*") if path.is_file())
+            config = PackConfig(
+                host=host,
+                site=site,
+                input=input,
+                lens=lens,
+                base_levels=tuple(base_levels),
+                concepts=len(hierarchy),
+                families=len(hierarchy.families),
+                sha256={path.relative_to(aside).as_posix(): file_sha256(path) for path in written},
+                calibration_prior=calibration_prior,
+                provenance=dict(provenance or {}),
+                licence=licence,
+            )
+            (aside / CONFIG).write_bytes(config.to_bytes())
+            (aside / CARD).write_text(format_card(target.name, config, hierarchy), encoding="utf-8")
+            cls(PackDirectory(aside))  # what cannot be opened is never seen under its name
+        return cls.from_pretrained(target)
+
+    def save_pretrained(self, directory: PathLike) -> Path:
+        """Copies the pack to `directory` byte for byte, its card and host with it, whole or not at all.
+
+        The copy has the same identity. Raises WriteError, and PackIntegrityError for a file that is not what
+        it was.
+        """
+        target = Path(directory).expanduser()
+        refuse_to_replace(target)
+        with atomic_directory(target) as aside:
+            for name, sha256 in self.config.sha256.items():
+                self._directory.copy(name, aside / name, sha256)
+            for name in self._plain_files():
+                (aside / name).write_bytes(self._directory.read(name))
+        return target
+
+    def push_to_hub(self, repo_id: str, *, private: bool = False) -> str:
+        """Uploads the pack to the hub repository `repo_id`, made if needed; returns the commit's address."""
+        self.verify()
+        return upload(self.path, [*self._plain_files(), *self.config.sha256], repo_id, private=private)
+
+    @property
+    def path(self) -> Path:
+        """The pack's directory."""
+        return self._directory.path
+
+    @property
+    def host_dir(self) -> Path | None:
+        """The directory of the host that travels with the pack; None where none does."""
+        return self.path / HOST if self.config.host_files else None
+
+    def family_bytes(self, family: int) -> int:
+        """The bytes of the first layers of a family, as stored and as `read_family` allocates."""
+        return self._stored[family].size_bytes
+
+    def read_family(self, family: int) -> torch.Tensor:
+        """The first layers of a family, `[rows * h1, D]` in the stored dtype, in new memory on the CPU.
+
+        The first read checks hash and finiteness. Raises PackIntegrityError naming the family.
+        """
+        tensor = self._read(family, check=not self._checked[family])
+        self._checked[family] = 1
+        return tensor
+
+    def _read(self, family: int, *, check: bool) -> torch.Tensor:
+        stored = self._stored[family]
+        buffer = torch.empty(stored.size_bytes, dtype=torch.uint8, device="cpu")
+        view = byte_view(buffer)
+        done = 0
+        try:
+            while done < len(view) and (
+                read := os.preadv(stored.descriptor, [view[done:]], stored.start + done)
+            ):
+                done += read  # one call, but for families beyond the 2 GiB that one call may read
+        except OSError as error:
+            raise self._damaged(family, f"cannot be read ({one_line(error.strerror or error)})") from error
+        if done < len(view):
+            raise self._damaged(family, f"is truncated to {done} of {len(view)} bytes")
+        if check:
+            if sha256_of(buffer) != stored.sha256:
+                raise self._damaged(family, "has not the bytes that were written (sha256 differs)")
+            if not _is_finite(buffer, self.config.lens.dtype):
+                raise self._damaged(family, "holds weights that are not finite")
+        return buffer.view(TORCH_DTYPES[self.config.lens.dtype]).view(-1, self.config.host.hidden_size)
+
+    def _damaged(self, family: int, found: str) -> PackIntegrityError:
+        source = self._directory.source(self._stored[family].file)
+        return PackIntegrityError(f"{source}: {title(self.hierarchy, family)} {found}; fetch the pack again")
+
+    def lens(self, index: int) -> Lens:
+        """The lens of one concept, its weights widened to fp32.
+
+        Raises PackIntegrityError as `read_family`.
+        """
+        concept = self.hierarchy.concepts[index]
+        h1 = self.config.lens.h1
+        first_layer = self.read_family(concept.family)[concept.row * h1 : (concept.row + 1) * h1]
+        return Lens.of(concept, first_layer, self.heads, index)
+
+    def verify(self) -> None:
+        """Checks every byte of every file and family.
+
+        Raises PackIntegrityError or PackFormatError at the first damage.
+        """
+        for family in range(len(self._stored)):
+            self._read(family, check=True)
+        for name, sha256 in self.config.sha256.items():
+            self._directory.check(name, sha256)
+        if self.host_dir is not None:
+            strangers = set(host_names(self.host_dir)) - {
+                name.removeprefix(f"{HOST}/") for name in self.config.host_files
+            }
+            if strangers:
+                raise PackFormatError(
+                    f"{one_line(self.host_dir / min(strangers))}: a file that config.json does not list; "
+                    "remove it"
+                )
+
+    def _plain_files(self) -> list[str]:
+        """The files without a hash.
+
+        The configuration, which holds the hashes, and the card, which is prose.
+        """
+        return [CONFIG, CARD] if (self.path / CARD).exists() else [CONFIG]
+
+    def __repr__(self) -> str:
+        config = self.config
+        return f"LensPack({str(self.path)!r}: {config.concepts} lenses for {config.host.id} at {config.site})"
+
+
+def _is_finite(buffer: torch.Tensor, dtype: str) -> bool:
+    """Whether no bf16 or fp32 number in these bytes has the exponent of NaN and infinity.
+
+    In numpy and not in torch: readers are many threads, and each would start torch's own thread pool.
+    """
+    bits, exponent = (np.uint16, 0x7F80) if dtype == "bf16" else (np.uint32, 0x7F800000)
+    return not bool(np.any(np.bitwise_and(buffer.numpy().view(bits), bits(exponent)) == exponent))

@@ -1,0 +1,107 @@
+"""Small random packs for tests: any hierarchy, any kind of lens, deterministic by seed."""
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from lenses.concept import Concept, Hierarchy
+from lenses.config import HostConfig, InputConfig, LensConfig
+from lenses.lens import Heads
+from lenses.pack import LensPack
+
+Nodes = Iterable[tuple[str, str, str | None]]
+
+
+def tree_nodes(branching: Sequence[int]) -> list[tuple[str, str, str | None]]:
+    """A full tree: `branching[n]` children under every concept of level n - 1; ids like `c1`, `c1-0`."""
+    nodes: list[tuple[str, str, str | None]] = []
+    level: list[str | None] = [None]
+    for width in branching:
+        below: list[str | None] = []
+        for parent in level:
+            for row in range(width):
+                id = f"c{row}" if parent is None else f"{parent}-{row}"
+                nodes.append((id, f"concept {id}", parent))
+                below.append(id)
+        level = below
+    return nodes
+
+
+def random_heads(count: int, kind: str, widths: Sequence[int], rng: np.random.Generator) -> Heads:
+    """Random later layers with random calibrations, about a fifth of them uncalibrated."""
+    shapes = Heads.shapes(kind, tuple(widths), count)
+    arrays = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    calibrated = rng.random(count) < 0.8
+    slope = rng.uniform(0.5, 2.0, count)
+    offset = rng.normal(size=count)
+    arrays["calibrated"] = calibrated.astype(np.uint8)
+    arrays["platt_slope"] = np.where(calibrated, slope, 1.0).astype(np.float32)
+    arrays["platt_offset"] = np.where(calibrated, offset, 0.0).astype(np.float32)
+    return Heads.from_tensors(arrays, kind, tuple(widths), count)
+
+
+def random_first_layers(
+    hierarchy: Hierarchy, h1: int, hidden_size: int, rng: np.random.Generator
+) -> list[torch.Tensor]:
+    """A random fp32 first layer `[rows * h1, D]` for every family."""
+    return [
+        torch.from_numpy(
+            (rng.normal(size=(family.rows * h1, hidden_size)) / np.sqrt(hidden_size)).astype(np.float32)
+        )
+        for family in hierarchy.families
+    ]
+
+
+def with_metrics(hierarchy: Hierarchy, rng: np.random.Generator) -> Hierarchy:
+    """The same hierarchy with random metrics and thresholds, as a trained pack has."""
+
+    def measured(concept: Concept) -> Concept:
+        return replace(concept, metrics={"auroc": float(rng.uniform(0.5, 1))}, threshold=float(rng.random()))
+
+    return Hierarchy(measured(concept) for concept in hierarchy.concepts)
+
+
+def make_pack(
+    directory: str | os.PathLike[str],
+    *,
+    branching: Sequence[int] = (3, 2, 2),
+    nodes: Nodes | None = None,
+    hidden_size: int = 16,
+    widths: Sequence[int] = (4, 3),
+    kind: str = "mlp",
+    norm: str = "rms",
+    pooling: str = "token",
+    dtype: str = "bf16",
+    seed: int = 0,
+    base_levels: Sequence[int] | None = None,
+    host: str = "tiny-host",
+    blocks: int = 4,
+    site: str = "resid_post.2",
+    host_dir: str | os.PathLike[str] | None = None,
+    max_shard_bytes: int = 1 << 30,
+) -> LensPack:
+    """A pack of random lenses over a full tree or over `nodes`, written to `directory` and opened.
+
+    `base_levels` is by default the first two levels, or the first where there is one only.
+    """
+    rng = np.random.default_rng(seed)
+    hierarchy = with_metrics(Hierarchy.build(nodes if nodes is not None else tree_nodes(branching)), rng)
+    lens = LensConfig(kind, tuple(widths) if kind == "mlp" else (), dtype)  # type: ignore[arg-type]
+    return LensPack.create(
+        Path(directory),
+        host=HostConfig(host, None, hidden_size, blocks, "fp32"),
+        site=site,
+        input=InputConfig(norm, 1e-6, pooling),  # type: ignore[arg-type]
+        lens=lens,
+        base_levels=range(min(2, hierarchy.depth)) if base_levels is None else base_levels,
+        hierarchy=hierarchy,
+        first_layers=random_first_layers(hierarchy, lens.h1, hidden_size, rng),
+        heads=random_heads(len(hierarchy), kind, lens.widths, rng),
+        provenance={"made_by": "tests/packs.py", "seed": seed},
+        host_dir=host_dir,
+        max_shard_bytes=max_shard_bytes,
+    )
