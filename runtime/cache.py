@@ -137,7 +137,7 @@ class FamilyCache:
             raise BudgetError(
                 f"hot budget: {_readable(hot_budget_bytes)} is too small, it needs at least "
                 f"{_readable(base_bytes + largest_bytes)}: {_readable(base_bytes)} for the families scored "
-                f"at every position, {_readable(largest_bytes)} for the largest other one; raise the hot budget"
+                f"at every position, {_readable(largest_bytes)} for the largest other; raise the hot budget"
             )
         if warm_budget_bytes < 0:
             raise BudgetError(
@@ -326,7 +326,7 @@ class FamilyCache:
         return found
 
     def _plan(self, wanted: Mapping[int, None]) -> list[Transfer]:
-        """Reserve room for all that a prefetch reads before it reads any, so that it evicts none of its own."""
+        """Reserve room for all that a prefetch will read before its first read: it evicts none of its own."""
         plan: list[Transfer] = []
         to_hot = not self._waiting  # who waits for room in the hot tier gets it first
         for family in wanted:

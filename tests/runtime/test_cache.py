@@ -1,0 +1,897 @@
+"""Tiers under every kind of access: budgets, counts, contents, threads, damage. No file, no sleep."""
+
+import threading
+import tracemalloc
+import weakref
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, suppress
+from random import Random
+from typing import Any
+
+import hypothesis.strategies as st
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from lenses.errors import BudgetError, PackIntegrityError
+from runtime.cache import CacheStats, FamilyCache, Group
+
+UNIT = 64
+"""Bytes; sizes of families and budgets in these tests are in units."""
+PATIENCE_S = 10.0
+"""How long a test waits for a thread before it says that it hangs; none should need a tenth of a second."""
+
+each_mode = pytest.mark.parametrize("copies", [False, True], ids=["one tier a family", "copies"])
+
+
+class Source:
+    """Families in memory that know how many of their bytes are alive; reading can be made to fail or to wait."""
+
+    def __init__(self, units: Sequence[int]) -> None:
+        self.units = units
+        self.damaged: set[int] = set()
+        self.log: list[int] = []
+        self.on_read: Callable[[int], None] = lambda family: None
+        self.live_bytes = 0
+        self.peak_bytes = 0
+        self._lock = threading.RLock()
+
+    def family_bytes(self, family: int) -> int:
+        return self.units[family] * UNIT
+
+    def read_family(self, family: int) -> torch.Tensor:
+        with self._lock:
+            self.log.append(family)
+        self.on_read(family)
+        if family in self.damaged:
+            raise PackIntegrityError(f"family {family}: its bytes are not those that were written")
+        tensor = torch.full((self.units[family], UNIT // 4), float(family))
+        self._count(tensor.nbytes)
+        weakref.finalize(tensor, self._count, -tensor.nbytes)
+        return tensor
+
+    def _count(self, change_bytes: int) -> None:
+        with self._lock:
+            self.live_bytes += change_bytes
+            self.peak_bytes = max(self.peak_bytes, self.live_bytes)
+
+
+def cache_of(
+    source: Source, hot: int, warm: int, *, base: Sequence[int] = (), copies: bool = False, readers: int = 4
+) -> FamilyCache:
+    """A cache of `source` with budgets in units."""
+    return FamilyCache(
+        source,
+        families=len(source.units),
+        base=base,
+        hot_budget_bytes=hot * UNIT,
+        warm_budget_bytes=warm * UNIT,
+        device=torch.device("cpu"),
+        readers=readers,
+        copies=copies,
+    )
+
+
+def right(family: int, tensor: torch.Tensor, source: Source) -> bool:
+    return tensor.shape == (source.units[family], UNIT // 4) and bool((tensor == family).all())
+
+
+def origins(cache: FamilyCache, families: Sequence[int]) -> list[dict[int, str]]:
+    """Ask for families; where those of each group came from."""
+    return [dict(group.origin) for group in cache.groups(families, None, "generation")]
+
+
+def origin(cache: FamilyCache, family: int) -> str:
+    return origins(cache, [family])[0][family]
+
+
+def in_thread(work: Callable[[], Any]) -> Callable[[], Any]:
+    """Run `work` in a thread; returns what waits for its result, raises its error, and fails if it hangs."""
+    outcome: list[Any] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            outcome.append(work())
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+
+    def result() -> Any:
+        thread.join(PATIENCE_S)
+        assert not thread.is_alive(), "a thread hangs"
+        if errors:
+            raise errors[0]
+        return outcome[0]
+
+    return result
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[FamilyCache, threading.Semaphore]]:
+    """Make a cache with a semaphore that is released whenever a thread begins to wait in it."""
+
+    def make(*args: Any, **settings: Any) -> tuple[FamilyCache, threading.Semaphore]:
+        begun = threading.Semaphore(0)
+
+        class Signalling(threading.Condition):
+            def wait(self, timeout: float | None = None) -> bool:
+                begun.release()
+                return super().wait(timeout)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(threading, "Condition", Signalling)
+            return cache_of(*args, **settings), begun
+
+    return make
+
+
+def adds_up(stats: CacheStats) -> bool:
+    return all(
+        counts.requests == counts.hot_hits + counts.warm_hits + counts.cold_misses + counts.failed
+        for counts in (stats.prompt, stats.generation)
+    )
+
+
+# ---- where families are found, and how that is counted ----
+
+
+@each_mode
+def test_a_family_is_cold_then_hot_then_warm_once_pushed_out(copies: bool) -> None:
+    source = Source([1, 1, 1])
+    with cache_of(source, hot=2, warm=3, copies=copies) as cache:
+        assert [origin(cache, family) for family in (0, 0, 1, 2, 0)] == [
+            "cold",
+            "hot",
+            "cold",
+            "cold",
+            "warm",
+        ]
+        assert source.log == [0, 1, 2]
+        stats = cache.stats()
+        assert (stats.reads, stats.bytes_read) == (3, 3 * UNIT)
+        assert (stats.promotions, stats.demotions) == (1, 2)
+
+
+@each_mode
+def test_the_least_recently_used_leaves_first(copies: bool) -> None:
+    with cache_of(Source([1] * 4), hot=2, warm=0, copies=copies) as cache:
+        assert [origin(cache, family) for family in (0, 1, 0, 2)] == ["cold", "cold", "hot", "cold"]
+        assert [origin(cache, family) for family in (0, 1)] == ["hot", "cold"]
+        assert cache.stats().evictions == 2
+        assert cache.stats().warm_peak_bytes == 0
+
+
+@each_mode
+def test_a_family_larger_than_the_warm_budget_goes_cold(copies: bool) -> None:
+    with cache_of(Source([2, 3]), hot=3, warm=1, copies=copies) as cache:
+        assert [origin(cache, family) for family in (0, 1, 0)] == ["cold", "cold", "cold"]
+        assert cache.stats().warm_bytes == 0
+
+
+@each_mode
+def test_requests_after_the_first_are_hot_hits_and_phases_are_apart(copies: bool) -> None:
+    with cache_of(Source([1, 1]), hot=2, warm=0, copies=copies) as cache:
+        list(cache.groups([0, 1], {0: 5, 1: 1}, "prompt"))
+        list(cache.groups([0], {0: 2}, "generation"))
+        stats = cache.stats()
+        assert (stats.prompt.requests, stats.prompt.cold_misses, stats.prompt.hot_hits) == (6, 2, 4)
+        assert (stats.generation.requests, stats.generation.hot_hits) == (2, 2)
+        assert adds_up(stats)
+
+
+def test_on_a_cpu_moving_a_family_copies_nothing() -> None:
+    source = Source([1, 1])
+    with cache_of(source, hot=1, warm=1) as cache:
+        addresses = []
+        for family in (0, 1, 0):
+            for group in cache.groups([family], None, "prompt"):
+                addresses.append(group.resident[family].data_ptr())
+        assert addresses[0] == addresses[2] != addresses[1]
+        assert source.live_bytes == 2 * UNIT
+
+
+def test_with_copies_a_hot_family_keeps_its_host_copy_where_it_fits() -> None:
+    source = Source([1, 1, 1])
+    with cache_of(source, hot=2, warm=1, copies=True) as cache:
+        assert len(origins(cache, [0, 1])) == 1
+        assert (cache.stats().hot_bytes, cache.stats().warm_bytes, source.live_bytes) == (
+            2 * UNIT,
+            UNIT,
+            UNIT,
+        )
+        origin(cache, 2)  # pushes 0 out, whose host copy makes room for that of 2
+        assert cache.stats().evictions == 1
+        assert [origin(cache, family) for family in (1, 0)] == ["hot", "cold"]
+
+
+def test_asking_for_a_base_or_unknown_family_is_refused() -> None:
+    with cache_of(Source([1, 1]), hot=2, warm=0, base=[0]) as cache:
+        for families in ([0], [2], [-1]):
+            with pytest.raises(ValueError, match="family"):
+                list(cache.groups(families, None, "prompt"))
+            with pytest.raises(ValueError, match="family"):
+                cache.prefetch(families)
+        with pytest.raises(ValueError, match="at least one"):
+            list(cache.groups([1], {1: 0}, "prompt"))
+        assert cache.stats().prompt.requests == 0
+
+
+# ---- groups ----
+
+
+@each_mode
+def test_groups_keep_the_order_and_hold_what_fits_together(copies: bool) -> None:
+    with cache_of(Source([2, 1, 1, 3, 1]), hot=4, warm=9, copies=copies) as cache:
+        assert [list(found) for found in origins(cache, [0, 1, 4, 3, 2])] == [[0, 1, 4], [3, 2]]
+        assert [list(found) for found in origins(cache, [1, 1, 0])] == [[1, 0]]
+        assert origins(cache, []) == []
+
+
+@each_mode
+def test_a_group_is_emptied_when_it_is_released(copies: bool) -> None:
+    source = Source([1, 1])
+    with cache_of(source, hot=1, warm=0, copies=copies) as cache:
+        seen = list(cache.groups([0, 1], None, "prompt"))
+        assert [group.resident for group in seen] == [{}, {}]
+        assert [list(group.origin) for group in seen] == [[0], [1]]
+        assert source.peak_bytes == UNIT
+
+
+@each_mode
+def test_a_family_that_is_still_wanted_is_not_pushed_out_to_fill_a_group(copies: bool) -> None:
+    source = Source([1, 1, 1, 1])
+    with cache_of(source, hot=2, warm=0, copies=copies) as cache:
+        origins(cache, [3, 0])
+        # 3 is the oldest, but wanted: 1 takes the place of 0, and 2 waits for the next group.
+        assert origins(cache, [1, 2, 3]) == [{1: "cold"}, {2: "cold", 3: "hot"}]
+
+
+@each_mode
+def test_a_family_that_is_still_wanted_gives_way_when_nothing_else_can(copies: bool) -> None:
+    with cache_of(Source([1, 2]), hot=2, warm=1, copies=copies) as cache:
+        origin(cache, 0)
+        assert origins(cache, [1, 0]) == [{1: "cold"}, {0: "warm"}]
+
+
+@each_mode
+def test_a_family_in_use_is_not_evicted(copies: bool) -> None:
+    source = Source([1] * 6)
+    with cache_of(source, hot=2, warm=1, copies=copies) as cache:
+        iterator = cache.groups([0], None, "prompt")
+        group = next(iterator)
+        cache.prefetch([1, 2, 3])
+        for family in (4, 5, 4, 5):
+            origin(cache, family)
+        assert right(0, group.resident[0], source)
+        assert origin(cache, 0) == "hot"  # a second pin beside the first
+        origin(cache, 1)
+        assert origin(cache, 0) == "hot"
+        assert list(iterator) == []
+        assert source.log.count(0) == 1
+
+
+@each_mode
+@pytest.mark.parametrize("error", [GeneratorExit, KeyboardInterrupt, ZeroDivisionError])
+def test_an_exception_between_groups_releases_the_pins(copies: bool, error: type[BaseException]) -> None:
+    def consume(cache: FamilyCache) -> None:
+        with closing(cache.groups([0, 1], None, "prompt")) as groups:  # type: ignore[type-var]
+            for _ in groups:
+                raise error
+
+    with cache_of(Source([1, 1]), hot=1, warm=0, copies=copies) as cache:
+        with pytest.raises(error):
+            consume(cache)
+        assert origins(cache, [1, 0]) == [{1: "cold"}, {0: "cold"}]
+
+
+@each_mode
+def test_an_error_in_a_read_releases_pins_and_room_and_wakes_who_waits(
+    copies: bool, waits: Callable[..., tuple[FamilyCache, threading.Semaphore]]
+) -> None:
+    source = Source([1, 1])
+    cache, begun = waits(source, hot=2, warm=2, copies=copies)
+
+    def fail_once(family: int) -> None:
+        if source.log.count(1) == 1:
+            begun.acquire(timeout=PATIENCE_S)  # until the other thread waits for this read
+            raise ZeroDivisionError
+
+    with cache:
+        reading = threading.Event()
+
+        def on_read(family: int) -> None:
+            if family == 1:
+                reading.set()
+                fail_once(family)
+
+        source.on_read = on_read
+        first = in_thread(lambda: origins(cache, [0, 1]))
+        reading.wait(PATIENCE_S)
+        second = in_thread(lambda: origin(cache, 1))
+        with pytest.raises(ZeroDivisionError):
+            first()
+        assert second() == "cold"
+        assert cache.stats().in_flight_bytes == 0
+        assert cache.quarantined == {}
+        assert origins(cache, [0, 1]) == [{0: "hot", 1: "hot"}]
+
+
+# ---- damage ----
+
+
+@each_mode
+@pytest.mark.parametrize("error", [PackIntegrityError("family 1: bad bytes"), OSError("family 1: bad bytes")])
+def test_a_family_that_cannot_be_read_is_quarantined_and_the_others_go_on(
+    copies: bool, error: Exception
+) -> None:
+    source = Source([1, 1, 1])
+
+    def on_read(family: int) -> None:
+        if family == 1:
+            raise error
+
+    source.on_read = on_read
+    with cache_of(source, hot=3, warm=0, copies=copies) as cache:
+        for _ in range(2):
+            for group in cache.groups([0, 1, 2], {0: 1, 1: 4, 2: 1}, "prompt"):
+                assert list(group.resident) == list(group.origin) == [0, 2]
+                assert group.failed == {1: "family 1: bad bytes"}
+        cache.prefetch([1])
+        assert source.log.count(1) == 1
+        assert cache.quarantined == {1: "family 1: bad bytes"}
+        stats = cache.stats()
+        assert (stats.prompt.failed, stats.prompt.requests, stats.reads) == (8, 12, 2)
+        assert adds_up(stats)
+        assert (stats.in_flight_bytes, stats.hot_bytes) == (0, 2 * UNIT)
+
+
+def test_a_group_of_only_damaged_families_still_names_them() -> None:
+    source = Source([1, 1])
+    source.damaged = {0, 1}
+    with cache_of(source, hot=1, warm=0) as cache:
+        (group,) = cache.groups([0, 1], None, "prompt")
+        assert list(group.failed) == [0, 1]
+
+
+@each_mode
+def test_prefetch_quarantines_without_raising(copies: bool) -> None:
+    source = Source([1, 1, 1])
+    source.damaged = {1}
+    with cache_of(source, hot=3, warm=0, copies=copies) as cache:
+        cache.prefetch([0, 1, 2])
+        assert list(cache.quarantined) == [1]
+        assert (cache.stats().prefetched, cache.stats().reads) == (2, 2)
+        assert cache.stats().in_flight_bytes == 0
+
+
+def test_a_family_that_takes_more_than_it_said_is_quarantined() -> None:
+    class Liar(Source):
+        def read_family(self, family: int) -> torch.Tensor:
+            return torch.zeros(UNIT)[: UNIT // 4]  # a view of four times the memory
+
+    with cache_of(Liar([1]), hot=1, warm=0) as cache:
+        (group,) = cache.groups([0], None, "prompt")
+        assert group.failed == {
+            0: "family 0: reading it allocated 256 bytes, expected at most 64; the pack contradicts itself, "
+            "fetch it again"
+        }
+
+
+# ---- budgets ----
+
+
+def test_a_budget_too_small_says_how_much_is_needed() -> None:
+    source = Source([20_000, 3, 30_000, 1])
+    with pytest.raises(BudgetError) as caught:
+        cache_of(source, hot=49_999, warm=0, base=[0])
+    message = str(caught.value)
+    assert "3.1 MiB (3199936 bytes) is too small, it needs at least 3.1 MiB (3200000 bytes)" in message
+    assert "1.3 MiB (1280000 bytes)" in message
+    assert "1.9 MiB (1920000 bytes)" in message
+    assert "\n" not in message
+    cache_of(source, hot=50_000, warm=0, base=[0]).close()
+
+
+def test_the_readable_part_of_a_needed_budget_is_enough() -> None:
+    with pytest.raises(BudgetError, match=r"at least 1\.1 KiB \(1088 bytes\)"):
+        cache_of(Source([17]), hot=16, warm=0)
+
+
+def test_a_negative_warm_budget_is_refused() -> None:
+    with pytest.raises(BudgetError, match="warm budget"):
+        cache_of(Source([1]), hot=1, warm=-1)
+
+
+@each_mode
+def test_the_base_counts_in_the_hot_budget(copies: bool) -> None:
+    with cache_of(Source([5, 1, 1]), hot=6, warm=0, base=[0], copies=copies) as cache:
+        assert cache.stats().hot_bytes == cache.stats().base_bytes == 5 * UNIT
+        assert len(origins(cache, [1, 2])) == 2
+        assert cache.stats().hot_peak_bytes == 6 * UNIT
+
+
+# ---- prefetch ----
+
+
+@each_mode
+def test_prefetch_fills_hot_then_warm_in_order_then_stops(copies: bool) -> None:
+    source = Source([1] * 8)
+    with cache_of(source, hot=2, warm=4 if copies else 2, copies=copies) as cache:
+        origins(cache, [6, 7])
+        cache.prefetch([3, 0, 2, 1, 5])
+        assert sorted(source.log[2:]) == [0, 1, 2, 3]
+        assert cache.stats().prefetched == 4
+        assert cache.stats().generation.requests == 2
+        found = [origin(cache, family) for family in (3, 0)]
+        assert found == ["hot", "hot"]
+        assert [origin(cache, family) for family in (2, 1)] == ["warm", "warm"]
+
+
+@each_mode
+def test_prefetch_promotes_what_is_warm_and_leaves_what_is_hot(copies: bool) -> None:
+    source = Source([1] * 4)
+    with cache_of(source, hot=2, warm=4, copies=copies) as cache:
+        for family in (0, 1, 2):
+            origin(cache, family)
+        cache.prefetch([0, 2])
+        assert origins(cache, [2, 0]) == [{2: "hot", 0: "hot"}]
+        assert source.log == [0, 1, 2]
+        assert (cache.stats().promotions, cache.stats().prefetched) == (1, 0)
+
+
+@each_mode
+def test_the_most_wanted_of_a_prefetch_is_the_last_to_leave(copies: bool) -> None:
+    with cache_of(Source([1] * 4), hot=3, warm=0, copies=copies) as cache:
+        cache.prefetch([2, 1, 0])
+        origin(cache, 3)
+        assert [origin(cache, family) for family in (2, 1)] == ["hot", "hot"]
+
+
+@each_mode
+def test_prefetch_reads_overlap(copies: bool) -> None:
+    source = Source([1, 1])
+    both_reading = threading.Barrier(2)
+    source.on_read = lambda family: both_reading.wait(PATIENCE_S) and None
+    with cache_of(source, hot=2, warm=0, copies=copies, readers=2) as cache:
+        cache.prefetch([0, 1])
+        assert origins(cache, [0, 1]) == [{0: "hot", 1: "hot"}]
+
+
+@each_mode
+def test_who_waits_for_a_prefetch_counts_as_a_hot_hit(
+    copies: bool, waits: Callable[..., tuple[FamilyCache, threading.Semaphore]]
+) -> None:
+    source = Source([1])
+    cache, begun = waits(source, hot=1, warm=0, copies=copies)
+    reading = threading.Event()
+
+    def on_read(family: int) -> None:
+        reading.set()
+        begun.acquire(timeout=PATIENCE_S)
+
+    source.on_read = on_read
+    with cache:
+        prefetching = in_thread(lambda: cache.prefetch([0]))
+        reading.wait(PATIENCE_S)
+        assert origin(cache, 0) == "hot"
+        prefetching()
+        assert source.log == [0]
+
+
+@each_mode
+def test_an_error_in_a_prefetch_is_raised_after_all_its_reads_are_done(copies: bool) -> None:
+    source = Source([1] * 5)
+
+    def on_read(family: int) -> None:
+        if family == 1:
+            raise ZeroDivisionError
+
+    source.on_read = on_read
+    with cache_of(source, hot=3, warm=2 + 3 * copies, copies=copies, readers=2) as cache:
+        with pytest.raises(ZeroDivisionError):
+            cache.prefetch(range(5))
+        assert sorted(source.log) == [0, 1, 2, 3, 4]
+        assert cache.stats().in_flight_bytes == 0
+        source.on_read = lambda family: None
+        assert origin(cache, 1) == "cold"
+
+
+def test_an_interrupted_prefetch_reads_no_more_and_gives_back_its_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source = Source([1] * 4)
+    interrupted = threading.Event()
+    source.on_read = lambda family: interrupted.wait(PATIENCE_S) and None
+    real_wait = __import__("concurrent.futures").futures.wait
+
+    def interrupt(futures: Any) -> Any:
+        if not interrupted.is_set():
+            while not source.log:
+                pass
+            interrupted.set()
+            raise KeyboardInterrupt
+        return real_wait(futures)
+
+    with cache_of(source, hot=4, warm=0, readers=1) as cache:
+        monkeypatch.setattr("runtime.cache.wait", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            cache.prefetch(range(4))
+        stats = cache.stats()
+        assert stats.in_flight_bytes == 0
+        assert stats.hot_bytes == stats.reads * UNIT == source.live_bytes
+        assert len(origins(cache, range(4))) == 1
+
+
+@each_mode
+def test_close_ends_the_readers_and_may_be_repeated(copies: bool) -> None:
+    before = threading.active_count()
+    cache = cache_of(Source([1] * 4), hot=4, warm=0, copies=copies)
+    cache.prefetch(range(4))
+    cache.close()
+    cache.close()
+    assert threading.active_count() == before
+    with pytest.raises(RuntimeError, match="closed"):
+        cache.prefetch([0])
+    with pytest.raises(RuntimeError, match="closed"):
+        origin(cache, 0)
+
+
+# ---- threads ----
+
+
+@each_mode
+def test_the_lock_is_not_held_while_reading_or_copying(copies: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = Source([1, 1])
+    seen: list[int] = []
+    real_empty_like = torch.empty_like
+
+    def look(*_: object) -> None:
+        # From another thread: the lock is re-entrant.
+        seen.append(in_thread(lambda: cache.stats().in_flight_bytes)())
+
+    def empty_like(*args: Any, **settings: Any) -> torch.Tensor:
+        look()
+        return real_empty_like(*args, **settings)
+
+    source.on_read = look
+    monkeypatch.setattr("runtime.cache.torch.empty_like", empty_like)
+    with cache_of(source, hot=1, warm=2, copies=copies) as cache:
+        for family in (0, 1, 0):
+            origin(cache, family)
+        # Cold ones are read into two tiers where copies are kept; promoting copies into one.
+        assert seen == ([2 * UNIT] * 4 + [UNIT] if copies else [UNIT] * 2)
+
+
+@each_mode
+def test_a_family_is_read_once_at_a_time(
+    copies: bool, waits: Callable[..., tuple[FamilyCache, threading.Semaphore]]
+) -> None:
+    source = Source([1, 1])
+    cache, begun = waits(source, hot=2, warm=0, copies=copies)
+    reading = threading.Event()
+
+    def on_read(family: int) -> None:
+        reading.set()
+        begun.acquire(timeout=PATIENCE_S)
+
+    source.on_read = on_read
+    with cache:
+        first = in_thread(lambda: origin(cache, 0))
+        reading.wait(PATIENCE_S)
+        cache.prefetch([0])  # already on its way: nothing to do, nothing to wait for
+        second = in_thread(lambda: origin(cache, 0))
+        assert (first(), second()) == ("cold", "hot")
+        assert source.log == [0]
+
+
+@each_mode
+def test_the_first_family_of_a_group_waits_for_room_and_the_first_to_wait_is_the_first_served(
+    copies: bool, waits: Callable[..., tuple[FamilyCache, threading.Semaphore]]
+) -> None:
+    source = Source([2, 4, 1])
+    cache, begun = waits(source, hot=4, warm=0, copies=copies)
+    with cache:
+        held = cache.groups([0], None, "prompt")
+        next(held)
+        large = in_thread(lambda: origin(cache, 1))
+        begun.acquire(timeout=PATIENCE_S)
+        small = in_thread(lambda: origin(cache, 2))  # there is room for it, but the large one was first
+        begun.acquire(timeout=PATIENCE_S)
+        cache.prefetch([2])
+        assert source.log == [0]
+        held.close()  # type: ignore[attr-defined]
+        assert (large(), small()) == ("cold", "cold")
+        assert source.log == [0, 1, 2]
+
+
+@each_mode
+def test_threads_that_want_the_same_families_in_opposite_order_do_not_block_each_other(copies: bool) -> None:
+    cache = cache_of(Source([1, 1]), hot=1, warm=1, copies=copies)
+    start = threading.Barrier(2)
+
+    def ask(families: list[int]) -> int:
+        start.wait(PATIENCE_S)
+        return sum(len(origins(cache, families)) for _ in range(50))
+
+    with cache:
+        results = [in_thread(lambda order=order: ask(order)) for order in ([0, 1], [1, 0])]
+        assert [result() for result in results] == [100, 100]
+
+
+@each_mode
+@pytest.mark.parametrize(("hot", "warm"), [(6, 0), (6, 3), (9, 6)], ids=["least", "little", "some"])
+def test_eight_threads_on_a_small_budget(copies: bool, hot: int, warm: int) -> None:
+    source = Source([2, 1, 2, 3, 4, 1, 1, 2, 3, 1])
+    source.damaged = {6}
+    cache = cache_of(source, hot, warm, base=[0], copies=copies)
+    asked: Counter[str] = Counter()
+    start = threading.Barrier(8)
+    lock = threading.Lock()
+
+    def work(seed: int) -> None:
+        random = Random(seed)
+        requested = 0
+        start.wait(PATIENCE_S)
+        for step in range(30):
+            families = random.sample(range(1, 10), random.randint(1, 6))
+            if step % 5 == 0:
+                cache.prefetch(families)
+            requests = {family: random.randint(1, 3) for family in families}
+            requested += sum(requests.values())
+            served: list[int] = []
+            for group in cache.groups(families, requests, "generation"):
+                assert all(right(family, group.resident[family], source) for family in group.resident)
+                assert sum(source.units[family] for family in group.resident) <= hot - 2
+                served += [family for family in families if family in group.origin or family in group.failed]
+            assert served == families
+        with lock:
+            asked["requests"] += requested
+
+    with cache:
+        results = [in_thread(lambda seed=seed: work(seed)) for seed in range(8)]
+        for result in results:
+            result()
+        stats = cache.stats()
+    assert stats.generation.requests == asked["requests"]
+    assert adds_up(stats)
+    assert stats.in_flight_bytes == 0
+    assert stats.hot_peak_bytes <= hot * UNIT
+    assert stats.warm_peak_bytes <= warm * UNIT
+    assert list(cache.quarantined) == [6]
+    assert source.log.count(6) == 1
+    if not copies:
+        assert source.peak_bytes <= (hot - 2 + warm) * UNIT
+        assert source.live_bytes == stats.hot_bytes - stats.base_bytes + stats.warm_bytes
+
+
+# ---- any sequence of accesses ----
+
+
+class PlainModel:
+    """Where single accesses find families, the slow way: lists, the least recently used first."""
+
+    def __init__(self, units: Sequence[int], hot: int, warm: int) -> None:
+        self.units = units
+        self.hot_budget, self.warm_budget = hot, warm
+        self.hot: list[int] = []
+        self.warm: list[int] = []
+
+    def size(self, families: Sequence[int]) -> int:
+        return sum(self.units[family] for family in families)
+
+    def access(self, family: int) -> str:
+        if family in self.hot:
+            self.hot.remove(family)
+            self.hot.append(family)
+            return "hot"
+        found = "warm" if family in self.warm else "cold"
+        if family in self.warm:
+            self.warm.remove(family)
+        while self.size([*self.hot, family]) > self.hot_budget:
+            victim = self.hot.pop(0)
+            if self.units[victim] <= self.warm_budget:
+                while self.size([*self.warm, victim]) > self.warm_budget:
+                    self.warm.pop(0)
+                self.warm.append(victim)
+        self.hot.append(family)
+        return found
+
+
+class CopyModel(PlainModel):
+    """The same where hot families are copies: `warm` has the idle host copies, `hosts` those of hot families."""
+
+    def __init__(self, units: Sequence[int], hot: int, warm: int) -> None:
+        super().__init__(units, hot, warm)
+        self.hosts: list[int] = []
+
+    def access(self, family: int) -> str:
+        if family in self.hot:
+            return super().access(family)
+        while self.size([*self.hot, family]) > self.hot_budget:
+            victim = self.hot.pop(0)
+            if victim in self.hosts:
+                self.hosts.remove(victim)
+                self.warm.append(victim)
+        self.hot.append(family)
+        if family in self.warm:
+            self.warm.remove(family)
+            self.hosts.append(family)
+            return "warm"
+        if self.size([*self.hosts, family]) <= self.warm_budget:
+            while self.size([*self.hosts, *self.warm, family]) > self.warm_budget:
+                self.warm.pop(0)
+            self.hosts.append(family)
+        return "cold"
+
+
+@each_mode
+@settings(max_examples=60, deadline=None)
+@given(
+    units=st.lists(st.integers(1, 4), min_size=2, max_size=7),
+    spare=st.integers(0, 6),
+    warm=st.integers(0, 8),
+    accesses=st.lists(st.integers(0, 6), max_size=40),
+)
+def test_single_accesses_find_families_where_the_model_does(
+    copies: bool, units: list[int], spare: int, warm: int, accesses: list[int]
+) -> None:
+    hot = max(units) + spare
+    model = (CopyModel if copies else PlainModel)(units, hot, warm)
+    with cache_of(Source(units), hot, warm, copies=copies) as cache:
+        for family in (access % len(units) for access in accesses):
+            assert origin(cache, family) == model.access(family)
+            stats = cache.stats()
+            assert stats.hot_bytes == model.size(model.hot) * UNIT
+            hosts = model.hosts if isinstance(model, CopyModel) else []
+            assert stats.warm_bytes == model.size([*model.warm, *hosts]) * UNIT
+
+
+class CacheMachine(RuleBasedStateMachine):
+    """Groups, prefetches, damage and half-used iterators in any order, against what the source saw."""
+
+    UNITS = (2, 1, 1, 3, 2, 1, 4, 1)
+    BASE = (0,)
+    copies = False
+    families = st.lists(st.sampled_from(range(1, len(UNITS))), min_size=1, max_size=6, unique=True)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.source = Source(self.UNITS)
+        self.hot, self.warm = Random(0).choice([(6, 0)]), 0
+        self.cache = cache_of(self.source, 6, 3, base=self.BASE, copies=self.copies)
+        self.open: tuple[Iterator[Group], Group] | None = None
+        self.expected: dict[str, Counter[str]] = {"prompt": Counter(), "generation": Counter()}
+        self.bad: set[int] = set()
+
+    def teardown(self) -> None:
+        self.release()
+        self.cache.close()
+
+    @precondition(lambda self: self.open is None)
+    @rule(families=families, count=st.integers(1, 3), phase=st.sampled_from(["prompt", "generation"]))
+    def ask(self, families: list[int], count: int, phase: Any) -> None:
+        served: list[int] = []
+        for group in self.cache.groups(families, dict.fromkeys(families, count), phase):
+            self.see(group, count, phase)
+            served += [family for family in families if family in group.origin or family in group.failed]
+        assert served == families
+
+    @precondition(lambda self: self.open is None)
+    @rule(families=families)
+    def begin(self, families: list[int]) -> None:
+        iterator = self.cache.groups(families, None, "prompt")
+        group = next(iterator)
+        self.see(group, 1, "prompt")
+        self.open = iterator, group
+
+    @rule()
+    def release(self) -> None:
+        if self.open is not None:
+            self.open[0].close()  # type: ignore[attr-defined]
+            self.open = None
+
+    @rule(families=families)
+    def prefetch(self, families: list[int]) -> None:
+        begun = len(self.source.log)
+        self.cache.prefetch(families)
+        read = self.source.log[begun:]
+        assert len(set(read)) == len(read)
+        assert set(read) <= set(families)
+        self.note_damage(read)
+
+    @rule(family=st.sampled_from(range(1, len(UNITS))))
+    def damage(self, family: int) -> None:
+        if len(self.source.damaged) < 3:
+            self.source.damaged.add(family)
+
+    def see(self, group: Group, count: int, phase: str) -> None:
+        recent = self.source.log[self.seen :]
+        self.note_damage(recent)
+        for family, found in group.origin.items():
+            assert right(family, group.resident[family], self.source)
+            assert recent.count(family) == (found == "cold")
+            self.expected[phase][found] += 1
+            self.expected[phase]["hot"] += count - 1
+        assert set(group.failed) <= self.bad
+        self.expected[phase]["failed"] += count * len(group.failed)
+        self.seen = len(self.source.log)
+
+    seen = 0
+
+    def note_damage(self, read: Sequence[int]) -> None:
+        for family in read:
+            assert family not in self.bad, "a quarantined family was tried again"
+            if family in self.source.damaged:
+                self.bad.add(family)
+        self.seen = len(self.source.log)
+
+    @invariant()
+    def counts_add_up(self) -> None:
+        stats = self.cache.stats()
+        assert adds_up(stats)
+        for phase, counts in (("prompt", stats.prompt), ("generation", stats.generation)):
+            expected = self.expected[phase]
+            found = (counts.hot_hits, counts.warm_hits, counts.cold_misses, counts.failed)
+            assert found == tuple(expected[name] for name in ("hot", "warm", "cold", "failed"))
+        assert stats.reads == len(self.source.log) - len(self.bad)
+        assert set(self.cache.quarantined) == self.bad
+
+    @invariant()
+    def budgets_hold(self) -> None:
+        stats = self.cache.stats()
+        assert stats.in_flight_bytes == 0
+        assert stats.hot_bytes <= stats.hot_peak_bytes <= stats.hot_budget_bytes
+        assert stats.warm_bytes <= stats.warm_peak_bytes <= stats.warm_budget_bytes
+        hot_bytes = stats.hot_bytes - stats.base_bytes
+        if self.copies:
+            assert self.source.live_bytes == stats.warm_bytes
+        else:
+            assert self.source.live_bytes == hot_bytes + stats.warm_bytes
+            assert (
+                self.source.peak_bytes <= stats.hot_budget_bytes - stats.base_bytes + stats.warm_budget_bytes
+            )
+        if self.open is not None:
+            resident = self.open[1].resident
+            assert all(right(family, tensor, self.source) for family, tensor in resident.items())
+            assert sum(tensor.nbytes for tensor in resident.values()) <= hot_bytes
+
+
+@each_mode
+def test_any_sequence_keeps_budgets_counts_and_contents(copies: bool) -> None:
+    machine = type("Machine", (CacheMachine,), {"copies": copies})
+    run_state_machine_as_test(
+        machine, settings=settings(max_examples=40, stateful_step_count=30, deadline=None)
+    )
+
+
+@each_mode
+def test_memory_is_flat(copies: bool) -> None:
+    source = Source([1, 2, 3, 1, 2, 3])
+    random = Random(0)
+    with cache_of(source, hot=4, warm=4, copies=copies) as cache:
+
+        def run(steps: int) -> int:
+            for _ in range(steps):
+                origins(cache, random.sample(range(6), 3))
+            source.log.clear()
+            return tracemalloc.get_traced_memory()[0]
+
+        with suppress(RuntimeError):
+            tracemalloc.start()
+        run(100)
+        before = run(100)
+        after = run(1000)
+        tracemalloc.stop()
+        assert after - before < 16 * 1024
+        assert source.peak_bytes <= 8 * UNIT
