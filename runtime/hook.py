@@ -22,6 +22,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, Protocol, Self
 
@@ -505,7 +506,7 @@ def blocks_of(model: Any) -> nn.ModuleList:
         )
     if getattr(config, "is_encoder_decoder", False):
         raise HostError(f"{type(model).__name__} has an encoder and a decoder; only decoders can be watched")
-    count = _text_config(model).num_hidden_layers
+    count = text_config(model).num_hidden_layers
     lists = [
         (name.count("."), module)
         for name, module in model.get_decoder().named_modules()
@@ -525,8 +526,9 @@ def _weight(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def _text_config(model: Any) -> Any:
-    return model.config.get_text_config(decoder=True)
+def text_config(model: Any) -> Any:
+    """The configuration of the host's text decoder, which a multimodal host nests."""
+    return model.config.gettext_config(decoder=True)
 
 
 def block_index(site: str) -> int:
@@ -555,7 +557,7 @@ def _check_watchable(model: Any) -> None:
             raise HostError(
                 "the host is compiled by torch.compile, which may drop hooks; give the uncompiled model"
             )
-    kind = _text_config(model).model_type
+    kind = text_config(model).model_type
     if kind.startswith("gemma3") and any(p.dtype == torch.float16 for p in model.parameters()):
         raise HostError(
             "the host is a Gemma-3 in float16, where its states overflow; load it in bfloat16 or float32"
@@ -570,7 +572,7 @@ def check_fits(model: Any, site: str, hidden_size: int) -> None:
         raise PackMismatch(
             f"the pack is for site {site}, the host has {blocks} blocks; take the pack of this host"
         )
-    found = _text_config(model).hidden_size
+    found = text_config(model).hidden_size
     if found != hidden_size:
         raise PackMismatch(
             f"the pack is for states of {hidden_size}, the host's have {found}; take the pack of this host"
@@ -581,3 +583,18 @@ def host_id(model: Any) -> str | None:
     """The id that the host's configuration gives it, or else where it was loaded from; None if neither."""
     config = model.config
     return getattr(config, "host_id", None) or getattr(config, "_name_or_path", None) or None
+
+
+def is_same_host(found: str, wanted: str) -> bool:
+    """Whether a host that was loaded as `found` can be the hub's `wanted`: by id, or as a local copy of its name."""
+    if found == wanted:
+        return True
+    path = Path(found)
+    return path.is_dir() and (
+        path.name == wanted.rpartition("/")[2] or f"models--{wanted.replace('/', '--')}" in path.parts
+    )
+
+
+def eos_ids_of(model: Any) -> set[int]:
+    """Ids that end a sequence when the model generates with its own settings."""
+    return _ids(getattr(getattr(model, "generation_config", None), "eos_token_id", None))
