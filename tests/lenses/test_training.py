@@ -1,0 +1,83 @@
+"""Stacked training: it learns what is there, weighs as it says, and exports what it trained."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lenses.concept import Hierarchy
+from lenses.lens import Lens
+from lenses.training import Samples, TrainingConfig, auroc, sample_weights, train
+
+HIDDEN = 24
+
+
+@pytest.fixture(scope="module")
+def hierarchy() -> Hierarchy:
+    nodes = [("a", "a", None), ("b", "b", None)]
+    nodes += [(f"{top}.{i}", f"{top}.{i}", top) for top in "ab" for i in range(3)]
+    return Hierarchy.build(nodes)
+
+
+@pytest.fixture(scope="module")
+def samples(hierarchy: Hierarchy) -> Samples:
+    """Texts of one leaf each; a state is a direction of the leaf and one of its parent, and noise."""
+    rng = np.random.default_rng(0)
+    leaves = [n for n, concept in enumerate(hierarchy) if concept.level == 1]
+    directions = rng.normal(size=(len(hierarchy), HIDDEN))
+    # One leaf is rare, as concepts are.
+    leaf_X = rng.choice(leaves, size=600, p=[0.02, 0.198, 0.196, 0.196, 0.196, 0.194])
+    positive_XN = np.zeros((600, len(hierarchy)), bool)
+    for x, leaf in enumerate(leaf_X):
+        positive_XN[x, list(hierarchy.path(leaf))] = True
+    text_S = rng.integers(600, size=1800).astype(np.int32)
+    states = positive_XN[text_S] @ directions * 2 + rng.normal(size=(1800, HIDDEN)) + 5
+    return Samples(states.astype(np.float32), text_S, positive_XN)
+
+
+CONFIG = TrainingConfig(widths=(8, 4), steps=150, batch=256, learning_rate=1e-2)
+
+
+def test_every_lens_learns_its_concept_rare_ones_too(hierarchy: Hierarchy, samples: Samples) -> None:
+    losses: list[float] = []
+    trained = train(samples, hierarchy, CONFIG, progress=lambda step, loss: losses.append(loss))
+    assert len(losses) == CONFIG.steps
+    assert np.mean(losses[-20:]) < 0.5 * np.mean(losses[:20])
+    scores = np.empty((len(samples.text_S), len(hierarchy)), np.float32)
+    for n, concept in enumerate(hierarchy):
+        first = trained.first_layers[concept.family][concept.row * 8 : (concept.row + 1) * 8]
+        lens = Lens.of(concept, first, trained.heads, n)
+        scores[:, n] = [lens.logit(torch.from_numpy(state)) for state in samples.states_SD]
+    assert auroc(scores, samples.positive(slice(None))).min() > 0.9
+
+
+def test_training_is_deterministic_by_seed(hierarchy: Hierarchy, samples: Samples) -> None:
+    short = TrainingConfig(widths=(8, 4), steps=5, batch=64)
+    first, second = train(samples, hierarchy, short), train(samples, hierarchy, short)
+    other = train(samples, hierarchy, TrainingConfig(widths=(8, 4), steps=5, batch=64, seed=1))
+    assert torch.equal(first.first_layers[1], second.first_layers[1])
+    assert not torch.equal(first.first_layers[1], other.first_layers[1])
+
+
+def test_a_siblings_positive_weighs_more_and_a_descendant_is_never_a_negative(hierarchy: Hierarchy) -> None:
+    a0, a1, b0 = hierarchy.index("a.0"), hierarchy.index("a.1"), hierarchy.index("b.0")
+    positive = torch.zeros(1, len(hierarchy), dtype=torch.bool)
+    positive[0, [hierarchy.index("a"), a0]] = True
+    weight = sample_weights(positive, torch.from_numpy(hierarchy.parents.astype(np.int64)), 4.0)[0]
+    assert weight[a1] == 4.0
+    assert weight[b0] == 1.0
+    assert weight[a0] == 1.0
+    assert bool(positive[0, hierarchy.index("a")])  # the text of a child is a positive of its parent
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=2, max_size=30))
+def test_auroc_counts_pairs(pairs: list[tuple[int, bool]]) -> None:
+    scores = np.array([[score] for score, _ in pairs], np.float32)
+    positive = np.array([[label] for _, label in pairs])
+    above = [(p > n) + 0.5 * (p == n) for p, is_p in pairs if is_p for n, is_n in pairs if not is_n]
+    found = auroc(scores, positive)[0]
+    if above:
+        assert found == pytest.approx(np.mean(above))
+    else:
+        assert np.isnan(found)
