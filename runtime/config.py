@@ -1,0 +1,83 @@
+"""What a monitor can be told, checked where it is said."""
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from lenses.errors import ConfigError
+
+PromptEvents = Literal["full", "base", "off"]
+
+_UNITS = {"": 1, "b": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
+
+
+@dataclass(frozen=True, slots=True)
+class MonitorConfig:
+    """The configuration of a monitor. Everything here can change what is seen or what it costs; see each line."""
+
+    base_levels: tuple[int, ...] | None = None
+    """Levels whose families are scored at every position: 0..n. None: as the pack says."""
+    top_k: int = 10
+    """Families opened a level at the most: the width of the expansion."""
+    load_threshold: float = 0.3
+    """Calibrated probability from which a concept's family is opened."""
+    max_level: int | None = None
+    """The deepest level that is scored. None: the deepest there is."""
+    exhaustive: bool = False
+    """Score every lens at every position instead of expanding."""
+    prompt_events: PromptEvents = "full"
+    """Which positions of the prompt get events: all of them, with the base alone, or none."""
+    prewarm: bool = True
+    """Read the families that the prompt will want in overlapped batches before they are needed."""
+    hot_budget_bytes: int = 512 * 2**20
+    """Room for families ready to score on the compute device, the base included."""
+    warm_budget_bytes: int = 2 * 2**30
+    """Room for families in host memory."""
+    device: str = "cpu"
+    """Where lenses are scored."""
+    queue_events: int = 100_000
+    """How many of the latest events `monitor.events` keeps."""
+
+    def __post_init__(self) -> None:
+        if self.base_levels is not None and (
+            not self.base_levels or self.base_levels != tuple(range(len(self.base_levels)))
+        ):
+            raise ConfigError(
+                f"base levels {','.join(map(str, self.base_levels)) or '(none)'} are no prefix of the levels; "
+                "give 0, or 0,1, or 0,1,2 and so on"
+            )
+        _at_least("top-k", self.top_k, 1)
+        if not 0.0 <= self.load_threshold <= 1.0:
+            raise ConfigError(f"load threshold {self.load_threshold} is no probability; give 0 to 1")
+        if self.max_level is not None:
+            _at_least("max level", self.max_level, 0)
+        if self.prompt_events not in ("full", "base", "off"):
+            raise ConfigError(
+                f"prompt events {self.prompt_events!r} is not full, base or off; give one of these"
+            )
+        _at_least("hot budget", self.hot_budget_bytes, 0)
+        _at_least("warm budget", self.warm_budget_bytes, 0)
+        _at_least("queue of events", self.queue_events, 1)
+
+
+def _at_least(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise ConfigError(f"{name} {value} is too small; give {least} or more")
+
+
+def parse_bytes(text: str) -> int:
+    """Bytes of a size as people write it: `512MiB`, `2GiB`, `1.5GB`, `4096`; raises ConfigError."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmg]?i?)b?\s*", text.lower())
+    if match is None or match.group(2) not in _UNITS:
+        raise ConfigError(
+            f"size {text!r} is not understood; give a number with a unit, such as 512MiB or 2GB"
+        )
+    return int(float(match.group(1)) * _UNITS[match.group(2)])
+
+
+def parse_levels(text: str) -> tuple[int, ...]:
+    """Levels of a list as people write it: `0,1`; raises ConfigError."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts):
+        raise ConfigError(f"base levels {text!r} are not understood; give numbers with commas, such as 0,1")
+    return tuple(int(part) for part in parts)
