@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from cachetools import LRUCache
+from cachetools import Cache
 
 Tier = Literal["hot", "warm", "cold"]
 
@@ -43,9 +43,10 @@ class TierStore:
         self._held: dict[int, Entry] = {}
         self._holds: dict[int, int] = {}
         self._held_bytes = 0
-        # Only idle entries are in the LRUCache, so that its oldest is always one that may leave. Its own
-        # limit is off: it would drop entries on insertion without telling.
-        self._idle: LRUCache[int, Entry] = LRUCache(math.inf, getsizeof=lambda entry: entry.allocated_bytes)
+        # In order of last use, because every use takes an entry out and puts it in again. No LRUCache: it can
+        # name its oldest entry, but not the oldest of those that need not be spared. And no limit: with one,
+        # entries are dropped on insertion without a word.
+        self._idle: Cache[int, Entry] = Cache(math.inf, getsizeof=lambda entry: entry.allocated_bytes)
 
     def __contains__(self, family: int) -> bool:
         return family in self._held or family in self._idle
@@ -63,26 +64,23 @@ class TierStore:
     def make_room(self, need_bytes: int, spare: Container[int]) -> list[tuple[int, Entry]] | None:
         """Take out, and return, the oldest idle families not in `spare`, until `need_bytes` are free.
 
-        None, with nothing changed, if that cannot be. Spared families that were older than one taken out
-        become the most recently used.
+        None, with nothing changed, if that cannot be.
         """
         free_bytes = self.budget_bytes - self.used_bytes
         if need_bytes > free_bytes + self._idle.currsize:
             return None
-        popped: list[tuple[int, Entry]] = []
-        while need_bytes > free_bytes and self._idle:
-            family, entry = self._idle.popitem()
-            popped.append((family, entry))
-            if family not in spare:
-                free_bytes += entry.allocated_bytes
-        enough = need_bytes <= free_bytes
-        victims = []
-        for family, entry in popped:
-            if enough and family not in spare:
-                victims.append((family, entry))
+        victims: list[int] = []
+        if need_bytes > free_bytes:
+            # A list, because a forgotten iterator of groups may be finalised, and let go, in this loop.
+            for family in list(self._idle):
+                if family not in spare:
+                    victims.append(family)
+                    free_bytes += self._idle[family].allocated_bytes
+                    if need_bytes <= free_bytes:
+                        break
             else:
-                self._idle[family] = entry
-        return victims if enough else None
+                return None
+        return [(family, self._idle.pop(family)) for family in victims]
 
     def reserve(self, need_bytes: int) -> None:
         """Set bytes aside that `make_room` has freed."""
@@ -123,7 +121,8 @@ class TierStore:
 
     def touch(self, family: int) -> None:
         """Make a family the most recently used, if it is here and idle."""
-        self._idle.get(family)
+        if family in self._idle:
+            self._idle[family] = self._idle.pop(family)
 
     def _note_use(self) -> None:
         self.peak_bytes = max(self.peak_bytes, self.used_bytes)

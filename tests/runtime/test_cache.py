@@ -5,7 +5,8 @@ import tracemalloc
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, suppress
+from concurrent.futures import wait
+from contextlib import closing
 from random import Random
 from typing import Any
 
@@ -32,17 +33,34 @@ PATIENCE_S = 10.0
 each_mode = pytest.mark.parametrize("copies", [False, True], ids=["one tier a family", "copies"])
 
 
-class Source:
-    """Families in memory that know how many of their bytes are alive; reading can be made to fail or to wait."""
+class Meter:
+    """How many bytes of the tensors it was shown are alive, and the most that ever were."""
 
-    def __init__(self, units: Sequence[int]) -> None:
-        self.units = units
-        self.damaged: set[int] = set()
-        self.log: list[int] = []
-        self.on_read: Callable[[int], None] = lambda family: None
+    def __init__(self) -> None:
         self.live_bytes = 0
         self.peak_bytes = 0
         self._lock = threading.RLock()
+
+    def watch(self, tensor: torch.Tensor) -> torch.Tensor:
+        self._count(tensor.nbytes)
+        weakref.finalize(tensor, self._count, -tensor.nbytes)
+        return tensor
+
+    def _count(self, change_bytes: int) -> None:
+        with self._lock:
+            self.live_bytes += change_bytes
+            self.peak_bytes = max(self.peak_bytes, self.live_bytes)
+
+
+class Source(Meter):
+    """Families in memory that know how many of their bytes are alive; a read can be made to fail or wait."""
+
+    def __init__(self, units: Sequence[int]) -> None:
+        super().__init__()
+        self.units = units
+        self.damaged: set[int] = set()
+        self.log: list[int] = []
+        self.on_read: Callable[[int], object] = lambda family: None
 
     def family_bytes(self, family: int) -> int:
         return self.units[family] * UNIT
@@ -53,15 +71,7 @@ class Source:
         self.on_read(family)
         if family in self.damaged:
             raise PackIntegrityError(f"family {family}: its bytes are not those that were written")
-        tensor = torch.full((self.units[family], UNIT // 4), float(family))
-        self._count(tensor.nbytes)
-        weakref.finalize(tensor, self._count, -tensor.nbytes)
-        return tensor
-
-    def _count(self, change_bytes: int) -> None:
-        with self._lock:
-            self.live_bytes += change_bytes
-            self.peak_bytes = max(self.peak_bytes, self.live_bytes)
+        return self.watch(torch.full((self.units[family], UNIT // 4), float(family)))
 
 
 def cache_of(
@@ -115,6 +125,19 @@ def in_thread(work: Callable[[], Any]) -> Callable[[], Any]:
         return outcome[0]
 
     return result
+
+
+@pytest.fixture
+def device(monkeypatch: pytest.MonkeyPatch) -> Meter:
+    """Watches the copies that a cache with `copies` makes for its device."""
+    meter = Meter()
+    empty_like = torch.empty_like
+
+    def watched(*args: Any, **settings: Any) -> torch.Tensor:
+        return meter.watch(empty_like(*args, **settings))
+
+    monkeypatch.setattr("runtime.cache.torch.empty_like", watched)
+    return meter
 
 
 @pytest.fixture
@@ -285,7 +308,7 @@ def test_a_family_in_use_is_not_evicted(copies: bool) -> None:
 @pytest.mark.parametrize("error", [GeneratorExit, KeyboardInterrupt, ZeroDivisionError])
 def test_an_exception_between_groups_releases_the_pins(copies: bool, error: type[BaseException]) -> None:
     def consume(cache: FamilyCache) -> None:
-        with closing(cache.groups([0, 1], None, "prompt")) as groups:  # type: ignore[type-var]
+        with closing(cache.groups([0, 1], None, "prompt")) as groups:
             for _ in groups:
                 raise error
 
@@ -462,7 +485,7 @@ def test_the_most_wanted_of_a_prefetch_is_the_last_to_leave(copies: bool) -> Non
 def test_prefetch_reads_overlap(copies: bool) -> None:
     source = Source([1, 1])
     both_reading = threading.Barrier(2)
-    source.on_read = lambda family: both_reading.wait(PATIENCE_S) and None
+    source.on_read = lambda family: both_reading.wait(PATIENCE_S)
     with cache_of(source, hot=2, warm=0, copies=copies, readers=2) as cache:
         cache.prefetch([0, 1])
         assert origins(cache, [0, 1]) == [{0: "hot", 1: "hot"}]
@@ -511,26 +534,28 @@ def test_an_interrupted_prefetch_reads_no_more_and_gives_back_its_room(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     source = Source([1] * 4)
-    interrupted = threading.Event()
-    source.on_read = lambda family: interrupted.wait(PATIENCE_S) and None
-    real_wait = __import__("concurrent.futures").futures.wait
+    reading, interrupted, cancelled = threading.Event(), threading.Event(), threading.Event()
+
+    def on_read(family: int) -> None:
+        reading.set()
+        cancelled.wait(PATIENCE_S)
 
     def interrupt(futures: Any) -> Any:
         if not interrupted.is_set():
-            while not source.log:
-                pass
             interrupted.set()
+            reading.wait(PATIENCE_S)
             raise KeyboardInterrupt
-        return real_wait(futures)
+        cancelled.set()
+        return wait(futures)
 
+    source.on_read = on_read
     with cache_of(source, hot=4, warm=0, readers=1) as cache:
         monkeypatch.setattr("runtime.cache.wait", interrupt)
         with pytest.raises(KeyboardInterrupt):
             cache.prefetch(range(4))
-        stats = cache.stats()
-        assert stats.in_flight_bytes == 0
-        assert stats.hot_bytes == stats.reads * UNIT == source.live_bytes
-        assert len(origins(cache, range(4))) == 1
+        assert source.log == [0]
+        assert cache.stats().in_flight_bytes == 0
+        assert origins(cache, range(4)) == [{0: "hot", 1: "cold", 2: "cold", 3: "cold"}]
 
 
 @each_mode
@@ -610,7 +635,7 @@ def test_the_first_family_of_a_group_waits_for_room_and_the_first_to_wait_is_the
         begun.acquire(timeout=PATIENCE_S)
         cache.prefetch([2])
         assert source.log == [0]
-        held.close()  # type: ignore[attr-defined]
+        held.close()
         assert (large(), small()) == ("cold", "cold")
         assert source.log == [0, 1, 2]
 
@@ -631,7 +656,7 @@ def test_threads_that_want_the_same_families_in_opposite_order_do_not_block_each
 
 @each_mode
 @pytest.mark.parametrize(("hot", "warm"), [(6, 0), (6, 3), (9, 6)], ids=["least", "little", "some"])
-def test_eight_threads_on_a_small_budget(copies: bool, hot: int, warm: int) -> None:
+def test_eight_threads_on_a_small_budget(copies: bool, hot: int, warm: int, device: Meter) -> None:
     source = Source([2, 1, 2, 3, 4, 1, 1, 2, 3, 1])
     source.damaged = {6}
     cache = cache_of(source, hot, warm, base=[0], copies=copies)
@@ -670,7 +695,11 @@ def test_eight_threads_on_a_small_budget(copies: bool, hot: int, warm: int) -> N
     assert stats.warm_peak_bytes <= warm * UNIT
     assert list(cache.quarantined) == [6]
     assert source.log.count(6) == 1
-    if not copies:
+    if copies:
+        assert device.peak_bytes <= (hot - 2) * UNIT
+        assert device.live_bytes == stats.hot_bytes - stats.base_bytes
+        assert source.live_bytes == stats.warm_bytes
+    else:
         assert source.peak_bytes <= (hot - 2 + warm) * UNIT
         assert source.live_bytes == stats.hot_bytes - stats.base_bytes + stats.warm_bytes
 
@@ -709,7 +738,7 @@ class PlainModel:
 
 
 class CopyModel(PlainModel):
-    """The same where hot families are copies: `warm` has the idle host copies, `hosts` those of hot families."""
+    """The same where hot families are copies: `hosts` has their host copies, `warm` the others."""
 
     def __init__(self, units: Sequence[int], hot: int, warm: int) -> None:
         super().__init__(units, hot, warm)
@@ -762,13 +791,14 @@ class CacheMachine(RuleBasedStateMachine):
 
     UNITS = (2, 1, 1, 3, 2, 1, 4, 1)
     BASE = (0,)
-    copies = False
+    copies: bool
+    device: Meter
     families = st.lists(st.sampled_from(range(1, len(UNITS))), min_size=1, max_size=6, unique=True)
 
     def __init__(self) -> None:
         super().__init__()
         self.source = Source(self.UNITS)
-        self.hot, self.warm = Random(0).choice([(6, 0)]), 0
+        self.seen = 0
         self.cache = cache_of(self.source, 6, 3, base=self.BASE, copies=self.copies)
         self.open: tuple[Iterator[Group], Group] | None = None
         self.expected: dict[str, Counter[str]] = {"prompt": Counter(), "generation": Counter()}
@@ -798,7 +828,7 @@ class CacheMachine(RuleBasedStateMachine):
     @rule()
     def release(self) -> None:
         if self.open is not None:
-            self.open[0].close()  # type: ignore[attr-defined]
+            self.open[0].close()
             self.open = None
 
     @rule(families=families)
@@ -827,8 +857,6 @@ class CacheMachine(RuleBasedStateMachine):
         self.expected[phase]["failed"] += count * len(group.failed)
         self.seen = len(self.source.log)
 
-    seen = 0
-
     def note_damage(self, read: Sequence[int]) -> None:
         for family in read:
             assert family not in self.bad, "a quarantined family was tried again"
@@ -856,6 +884,8 @@ class CacheMachine(RuleBasedStateMachine):
         hot_bytes = stats.hot_bytes - stats.base_bytes
         if self.copies:
             assert self.source.live_bytes == stats.warm_bytes
+            assert self.device.live_bytes == hot_bytes
+            assert self.device.peak_bytes <= stats.hot_budget_bytes - stats.base_bytes
         else:
             assert self.source.live_bytes == hot_bytes + stats.warm_bytes
             assert (
@@ -868,8 +898,8 @@ class CacheMachine(RuleBasedStateMachine):
 
 
 @each_mode
-def test_any_sequence_keeps_budgets_counts_and_contents(copies: bool) -> None:
-    machine = type("Machine", (CacheMachine,), {"copies": copies})
+def test_any_sequence_keeps_budgets_counts_and_contents(copies: bool, device: Meter) -> None:
+    machine = type("Machine", (CacheMachine,), {"copies": copies, "device": device})
     run_state_machine_as_test(
         machine, settings=settings(max_examples=40, stateful_step_count=30, deadline=None)
     )
@@ -887,8 +917,7 @@ def test_memory_is_flat(copies: bool) -> None:
             source.log.clear()
             return tracemalloc.get_traced_memory()[0]
 
-        with suppress(RuntimeError):
-            tracemalloc.start()
+        tracemalloc.start()
         run(100)
         before = run(100)
         after = run(1000)
