@@ -53,6 +53,10 @@ class AtomicFile:
 
     def __enter__(self) -> Self:
         with _write_errors(self.path):
+            if self.path.is_dir():
+                raise WriteError(
+                    f"cannot write {one_line(self.path)}: it is a directory; add the name of a file"
+                )
             if _is_special(self.path):
                 descriptor = os.open(self.path, os.O_WRONLY | os.O_CLOEXEC)
             else:
@@ -115,6 +119,11 @@ def atomic_directory(path: PathLike) -> Iterator[Path]:
             _step_in(aside, target)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
+
+
+def local_path(path: PathLike) -> Path:
+    """`path` with `~` expanded; an unknown `~user` stays as it is, and is then no such file."""
+    return Path(os.path.expanduser(path))
 
 
 def sweep(directory: PathLike) -> None:

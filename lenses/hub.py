@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lenses.config import CONFIG
 from lenses.errors import ConfigError, PackNotFound, WriteError
-from lenses.files import PathLike
+from lenses.files import PathLike, local_path
 from lenses.text import one_line, quoted
 
 _HUB_ID = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}", re.ASCII)
@@ -25,8 +25,8 @@ def locate(source: PathLike, revision: str | None) -> tuple[Path, Path | None]:
     Raises PackNotFound with what to do, and ConfigError for a revision of a local directory.
     """
     text = os.fspath(source)
-    path = Path(text).expanduser()
-    if path.is_dir():
+    path = local_path(source)
+    if os.path.isdir(path):
         if revision is not None:
             raise ConfigError(
                 f"{one_line(path)} is a local pack and has no revision {quoted(revision)}; leave it out"
@@ -36,22 +36,22 @@ def locate(source: PathLike, revision: str | None) -> tuple[Path, Path | None]:
                 f"{one_line(path)} is no lens pack: it has no {CONFIG}; give the directory that holds one"
             )
         return path, None
-    if path.exists():
+    if os.path.exists(path):
         raise PackNotFound(
             f"{one_line(path)} is a file, expected the directory of a lens pack; give its directory"
         )
     is_hub_id = isinstance(source, str) and not text.startswith((".", "/", "~")) and _HUB_ID.fullmatch(text)
-    if not is_hub_id or path.parent.is_dir():  # `lens_packs/x` with a lens_packs here is a misspelt directory
+    is_misspelt = os.path.isdir(path.parent)  # `lens_packs/x`, where there is a lens_packs
+    if not is_hub_id or is_misspelt:
         raise PackNotFound(
-            f"no lens pack at {quoted(text)}: there is no such directory, and a hub id looks like "
-            "owner/name; phoropter pack list shows the packs that are here"
+            f"no lens pack at {quoted(text)}: there is no such directory; check the spelling (phoropter pack "
+            "list shows the packs that are here), or give a hub id, owner/name"
         )
     return _fetch(text, revision)
 
 
 def upload(directory: Path, names: list[str], repo_id: str, *, private: bool) -> str:
-    """Uploads these files of a directory to the hub repository `repo_id`, made if needed; returns the
-    commit's address.
+    """Uploads these files of a directory to a hub repository, made if needed; returns the commit's address.
 
     Raises WriteError with what to do.
     """
@@ -84,34 +84,32 @@ def _fetch(repo_id: str, revision: str | None) -> tuple[Path, Path]:
     )
 
     transport = HfHubHTTPError.__bases__[0]  # whichever HTTP client this version of the hub's stands on
-    where = f"lens pack {quoted(repo_id)} is no directory here"
+    where = f"lens pack {quoted(repo_id)}: there is no such directory here, and"
     try:
         found = Path(huggingface_hub.snapshot_download(repo_id, revision=revision, allow_patterns=_PATTERNS))
     except GatedRepoError as error:
-        problem, cause = (
-            "on the hub it is gated; accept its terms on its page, then type: hf auth login",
-            error,
-        )
+        raise PackNotFound(
+            f"{where} on the hub it is gated; accept its terms on its page, then type: hf auth login"
+        ) from error
     except RepositoryNotFoundError as error:
-        problem, cause = (
-            "the hub does not have it or it is private; check the name, or type: hf auth login",
-            error,
-        )
+        raise PackNotFound(
+            f"{where} the hub does not have it or it is private; check the name, or type: hf auth login"
+        ) from error
     except RevisionNotFoundError as error:
-        problem, cause = f"on the hub it has no revision {quoted(revision)}; leave it out or check it", error
+        raise PackNotFound(f"{where} on the hub it has no revision {quoted(revision)}; check it") from error
     except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
-        problem, cause = (
-            "the hub cannot be reached and nothing is cached; check the path, or go online",
-            error,
-        )
+        raise PackNotFound(
+            f"{where} the hub cannot be reached and nothing is cached; check the path, or go online"
+        ) from error
     except HFValidationError as error:
-        problem, cause = "it is no hub id either; check the path", error
+        raise PackNotFound(f"{where} it is no hub id either; check the path") from error
     except (OSError, transport) as error:
-        problem, cause = f"fetching it from the hub failed ({one_line(error)}); try again", error
-    else:
-        if not os.path.lexists(found / CONFIG):
-            raise PackNotFound(
-                f"{quoted(repo_id)} on the hub is no lens pack: it has no {CONFIG}; check the name"
-            )
-        return found, found.parent.parent / "blobs"
-    raise PackNotFound(f"{where}, and {problem}") from cause
+        raise PackNotFound(
+            f"{where} fetching it from the hub failed ({one_line(error)}); try again"
+        ) from error
+    if not os.path.lexists(found / CONFIG):
+        raise PackNotFound(
+            f"{quoted(repo_id)} on the hub is no lens pack: it has no {CONFIG}; check the name"
+        )
+    # A file of <cache>/models--owner--name/snapshots/<commit> is a link to where the cache keeps its bytes.
+    return found, found.parents[2]

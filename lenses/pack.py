@@ -24,7 +24,7 @@ from lenses.concept import Hierarchy
 from lenses.config import CARD, CONFIG, HEADS, HOST, HostConfig, InputConfig, LensConfig, PackConfig
 from lenses.contents import check_finite, read_contents, title
 from lenses.errors import PackFormatError, PackIntegrityError
-from lenses.files import PathLike, atomic_directory, sweep
+from lenses.files import PathLike, atomic_directory, local_path, sweep
 from lenses.hub import locate, upload
 from lenses.lens import Heads, Lens
 from lenses.store import PackDirectory, byte_view, file_sha256, sha256_of
@@ -63,7 +63,7 @@ class LensPack:
         hashes, and the header and exact size of every lens file. Raises PackNotFound, PackFormatError,
         PackIntegrityError, HierarchyError.
         """
-        sweep(Path(source).expanduser().absolute().parent)
+        sweep(local_path(source).absolute().parent)
         return cls(PackDirectory(*locate(source, revision)))
 
     @classmethod
@@ -92,7 +92,7 @@ class LensPack:
         never spans two files. Raises WriteError, and ConfigError, PackFormatError or PackIntegrityError for
         parts that do not fit each other.
         """
-        target = Path(directory).expanduser()
+        target = local_path(directory)
         refuse_to_replace(target)
         hierarchy.base_families(base_levels)
         arrays = Heads.from_tensors(heads.tensors(), lens.kind, lens.widths, len(hierarchy)).tensors()
@@ -108,7 +108,7 @@ class LensPack:
                 max_shard_bytes=max_shard_bytes,
             )
             if host_dir is not None:
-                copy_host(Path(host_dir), aside / HOST)
+                copy_host(local_path(host_dir), aside / HOST)
             written = sorted(path for path in aside.rglob("*") if path.is_file())
             config = PackConfig(
                 host=host,
@@ -134,7 +134,7 @@ class LensPack:
         The copy has the same identity. Raises WriteError, and PackIntegrityError for a file that is not what
         it was.
         """
-        target = Path(directory).expanduser()
+        target = local_path(directory)
         refuse_to_replace(target)
         with atomic_directory(target) as aside:
             for name, sha256 in self.config.sha256.items():
