@@ -1,0 +1,313 @@
+"""The command `phoropter`: reads options, calls the library, prints; the only file that knows exit codes.
+
+0: done · 1: whoever read our output has gone · 2: `error: ...`, one line on standard error that says what
+to do · 130: Ctrl-C. What is slow to import is imported where it is needed: `--help` does not wait for torch.
+"""
+
+import errno
+import os
+import sys
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from importlib.metadata import version as installed_version
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from lenses.errors import ConfigError, PhoropterError
+from lenses.text import one_line
+
+if TYPE_CHECKING:
+    from lenses.pack import LensPack
+    from runtime.config import MonitorConfig
+    from runtime.display import LiveView, PlainView
+    from runtime.events import Event
+    from runtime.host import Host
+    from runtime.session import Session
+
+DEFAULT_PROMPT = "A violin is"
+
+_UsageError = typer.BadParameter.__base__
+"""What typer raises for arguments that it cannot take; it has no public name of its own."""
+
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="See which concepts are active inside a language model while it writes.",
+)
+pack_app = typer.Typer(help="Look at lens packs: what is here, what is in one, whether it is whole.")
+app.add_typer(pack_app, name="pack")
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        print(f"phoropter {installed_version('phoropter')}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+@app.command()
+def watch(
+    prompt: Annotated[str, typer.Argument(help="What the model goes on from.")] = DEFAULT_PROMPT,
+    model: Annotated[
+        str | None, typer.Option(help="Host: a directory or a hub id. Default: the one that the pack is for.")
+    ] = None,
+    pack: Annotated[
+        str | None,
+        typer.Option(
+            help="Lens pack: a directory, a name of `pack list`, or a hub id. Default: wordnet-mini."
+        ),
+    ] = None,
+    max_new_tokens: Annotated[int, typer.Option(help="Tokens to generate at the most.")] = 40,
+    temperature: Annotated[float, typer.Option(help="0 takes the likeliest token each time.")] = 0.7,
+    seed: Annotated[int, typer.Option(help="Makes sampling repeatable.")] = 0,
+    base_levels: Annotated[
+        str | None,
+        typer.Option(help="Levels scored at every token: 0 or 0,1 and so on. Default: the pack's."),
+    ] = None,
+    top_k: Annotated[int, typer.Option(help="Width of expansion: families opened a level at the most.")] = 10,
+    load_threshold: Annotated[
+        float, typer.Option(help="Probability from which a concept's children are scored.")
+    ] = 0.3,
+    max_level: Annotated[int | None, typer.Option(help="Deepest level to score. Default: all.")] = None,
+    exhaustive: Annotated[
+        bool, typer.Option("--exhaustive", help="Score every lens at every token.")
+    ] = False,
+    prompt_events: Annotated[
+        str, typer.Option(help="Prompt tokens that get events: full, base (base levels alone) or off.")
+    ] = "full",
+    no_prewarm: Annotated[
+        bool, typer.Option("--no-prewarm", help="Do not read ahead what the prompt will want.")
+    ] = False,
+    hot_budget: Annotated[str, typer.Option(help="Memory for lenses ready to score.")] = "512MiB",
+    warm_budget: Annotated[str, typer.Option(help="Memory for lenses kept beside them.")] = "2GiB",
+    show: Annotated[int, typer.Option(help="How many concepts are shown.")] = 8,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            help="cpu, cuda, cuda:1 and so on, or auto. Default: the best for the host, cpu for lenses."
+        ),
+    ] = None,
+    jsonl: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Also write every event to FILE, one a line.")
+    ] = None,
+) -> None:
+    """Let a model write, and see the concepts that are active inside it beside every word.
+
+    On a terminal this is a live view; elsewhere, a line a token.
+
+    \b
+    Examples:
+      phoropter watch
+      phoropter watch "The dog" --max-new-tokens 24 --temperature 0
+      phoropter watch "The dog" --jsonl out.jsonl | head
+    """
+    from runtime.config import MonitorConfig, parse_bytes, parse_levels
+    from runtime.packs import choose_pack
+
+    _check("max new tokens", max_new_tokens, 1)
+    _check("temperature", temperature, 0)
+    _check("seed", seed, 0, 2**63 - 1)
+    _check("show", show, 1)
+    config = MonitorConfig(
+        base_levels=None if base_levels is None else parse_levels(base_levels),
+        top_k=top_k,
+        load_threshold=load_threshold,
+        max_level=max_level,
+        exhaustive=exhaustive,
+        prompt_events=prompt_events,  # type: ignore[arg-type]  # MonitorConfig says what it may be
+        prewarm=not no_prewarm,
+        hot_budget_bytes=parse_bytes(hot_budget),
+        warm_budget_bytes=parse_bytes(warm_budget),
+        device="cpu" if device in (None, "auto") else device,
+    )
+    sampling = {"do_sample": True, "temperature": temperature} if temperature else {"do_sample": False}
+    where = choose_pack(pack, model)
+    with _announced(f"loading {one_line(model or where)} ..."):
+        lenses, host = _load(where, model, device)
+    from runtime.host import quiet  # not above: whatever is wrong so far is said without waiting for torch
+
+    generation = {"max_new_tokens": max_new_tokens, "seed": seed, **sampling}
+    with quiet():
+        _watch(lenses, host, config, prompt, show, jsonl, generation)
+
+
+@pack_app.command("list")
+def list_packs() -> None:
+    """List the lens packs that are here: in lens_packs/, and beside the installed package.
+
+    \b
+    Example:
+      phoropter pack list
+    """
+    from runtime.display import print_table
+    from runtime.packs import list_rows
+
+    rows = list_rows()
+    if not rows:
+        print("no lens packs in lens_packs/; scripts/train_lenses.py trains one")
+        return
+    print_table(["pack", "host", "site", "concepts", "base levels", "size"], rows)
+
+
+@pack_app.command("show")
+def show_pack(
+    pack: Annotated[str, typer.Argument(help="A directory, a name of `pack list`, or a hub id.")],
+) -> None:
+    """Show what a lens pack holds: its host, its lenses, its levels, and how good they were measured to be.
+
+    \b
+    Example:
+      phoropter pack show wordnet-mini
+    """
+    from lenses.pack import LensPack
+    from runtime.display import print_table
+    from runtime.packs import about_rows, level_rows, metric_rows, resolve_pack
+
+    opened = LensPack.from_pretrained(resolve_pack(pack))
+    print_table(["pack", one_line(opened.path.name)], about_rows(opened))
+    print_table(["level", "concepts", "families", "scored"], level_rows(opened))
+    metrics = metric_rows(opened)
+    if metrics:
+        print_table(["metric", "lenses", "median", "lowest tenth", "lowest", "concept"], metrics)
+
+
+@pack_app.command("verify")
+def verify_pack(
+    pack: Annotated[str, typer.Argument(help="A directory, a name of `pack list`, or a hub id.")],
+) -> None:
+    """Check every byte of a lens pack against its hashes; exit code 2 and the first damage if there is any.
+
+    \b
+    Example:
+      phoropter pack verify lens_packs/wordnet-mini
+    """
+    from lenses.pack import LensPack
+    from runtime.packs import resolve_pack
+
+    opened = LensPack.from_pretrained(resolve_pack(pack))
+    opened.verify()
+    config = opened.config
+    print(
+        f"ok: {one_line(opened.path)}: {config.concepts} lenses in {config.families} families, "
+        f"{len(config.sha256)} files, all as they were written"
+    )
+
+
+def _load(where: str, model: str | None, device: str | None) -> "tuple[LensPack, Host]":
+    """Open the pack, then load the host: damage and mismatches show before gigabytes are read."""
+    from lenses.pack import LensPack
+    from runtime.host import load_host
+    from runtime.packs import check_made_for
+
+    pack = LensPack.from_pretrained(where)
+    made_for = pack.config.host
+    model = model or made_for.id
+    if model == made_for.id and pack.host_dir is not None:
+        return pack, load_host(pack.host_dir, device=device)
+    check_made_for(where, pack.config, model)
+    revision = made_for.revision if model == made_for.id else None
+    return pack, load_host(model, revision=revision, device=device)
+
+
+def _watch(
+    pack: "LensPack",
+    host: "Host",
+    config: "MonitorConfig",
+    prompt: str,
+    show: int,
+    jsonl: str | None,
+    generation: dict[str, Any],
+) -> None:
+    """Generate, show and write; leaves a whole file and a whole terminal behind whatever happens."""
+    from runtime.generate import encode
+    from runtime.monitor import Monitor
+    from runtime.session import Session
+    from runtime.sink import JsonLines
+    from runtime.transcript import Transcript
+
+    limit = generation["max_new_tokens"]
+    ids = encode(host.model, host.tokenizer, prompt, limit)["input_ids"][0].tolist()
+    reader_gone = False
+    with ExitStack() as stack:
+        monitor = stack.enter_context(Monitor(pack, config))
+        title = f"{host.id} · {pack.path.name}"
+        session = Session(Transcript(host.tokenizer, ids), monitor.stats, title, limit, show)
+        monitor.subscribe(session.pace)
+        if jsonl is not None:
+            monitor.subscribe(stack.enter_context(JsonLines(jsonl, show=show)))
+        # Closed before the file is: the host's thread writes to it until it has ended.
+        events = monitor.stream(host.model, host.tokenizer, prompt, **generation)
+        stack.enter_context(closing(cast("Generator[Event, None, None]", events)))
+        try:
+            with _view(session) as view:
+                for event in events:
+                    view.add(event)
+        except BrokenPipeError:
+            reader_gone = True  # no reason to lose the file
+    if reader_gone:
+        raise BrokenPipeError(errno.EPIPE, "the reader of the output has gone")
+
+
+def _view(session: "Session") -> "LiveView | PlainView":
+    from rich.console import Console
+
+    from runtime.display import LiveView, PlainView
+
+    console = Console(force_terminal=sys.stdout.isatty())
+    if console.is_terminal and not console.is_dumb_terminal:
+        return LiveView(session, console)
+    return PlainView(session, sys.stdout)
+
+
+@contextmanager
+def _announced(what: str) -> "Iterator[None]":
+    """Say on a terminal what is going on, and wipe it when that is over."""
+    if not sys.stdout.isatty():
+        yield
+        return
+    print(what[: os.get_terminal_size(sys.stdout.fileno()).columns - 1], end="", flush=True)
+    try:
+        yield
+    finally:
+        print(f"\r{' ' * len(what)}\r", end="", flush=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code. Errors of our own are printed, bugs are not caught."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a token may have no spelling in the terminal's encoding
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        code = app(arguments, prog_name="phoropter", standalone_mode=False)
+        sys.stdout.flush()
+    except PhoropterError as error:
+        return _fail(str(error))
+    except _UsageError as error:  # type: ignore[misc]
+        return _fail(f"{error.format_message()} phoropter --help shows how".replace("\n", " "))
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Python flushes standard output once more at exit; give it somewhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return code if isinstance(code, int) else 0
+
+
+def _check(name: str, value: float, least: int, most: int | None = None) -> None:
+    """Raises ConfigError unless least <= value <= most; what is not a number is not in between either."""
+    if not value >= least or (most is not None and value > most):
+        raise ConfigError(
+            f"{name} {value} cannot be; give {least} {'or more' if most is None else f'to {most}'}"
+        )
+
+
+def _fail(message: str) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return 2

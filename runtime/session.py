@@ -1,0 +1,99 @@
+"""One monitored generation as every view tells it: its words, where the time went, what the counters say.
+
+Knows nothing about how it is shown, and holds no numbers of its own that the monitor counts.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from runtime.transcript import Transcript, Word
+
+if TYPE_CHECKING:
+    from runtime.events import Event
+    from runtime.monitor import MonitorStats
+
+
+class Pace:
+    """Where the milliseconds go: those of the prompt, and per generated token those of host and lenses.
+
+    A `Sink`: events are timed where they are emitted, between two steps of the host, not where they
+    are shown.
+    """
+
+    def __init__(self, clock_s: Callable[[], float] = perf_counter) -> None:
+        self._clock_s = clock_s
+        self._last_s = clock_s()
+        self.prompt_ms = 0.0
+        self.generation_ms = 0.0
+        self.lens_ms = 0.0
+        """Of `generation_ms`, what the lenses took."""
+        self.steps = 0
+        """Steps of generation that were timed."""
+
+    def __call__(self, event: "Event") -> None:
+        now_s = self._clock_s()
+        step_ms, self._last_s = (now_s - self._last_s) * 1e3, now_s
+        if event.phase == "prompt":
+            self.prompt_ms += step_ms
+            return
+        self.generation_ms += step_ms
+        self.lens_ms += event.run.step_ms
+        self.steps += 1
+
+    def __str__(self) -> str:
+        if not self.steps:
+            return "no token timed yet"
+        token_ms, lens_ms = self.generation_ms / self.steps, self.lens_ms / self.steps
+        host_ms = max(0.0, token_ms - lens_ms)
+        return f"{token_ms:.1f} ms a token (host {host_ms:.1f}, lenses {lens_ms:.1f})"
+
+
+@dataclass(slots=True)
+class Session:
+    """One monitored generation as every view sees it."""
+
+    transcript: Transcript
+    stats: Callable[[], "MonitorStats"]
+    title: str
+    limit: int
+    """Tokens that may be generated at the most."""
+    show: int
+    """Concepts to show."""
+    pace: Pace = field(default_factory=Pace)
+
+    def add(self, event: "Event") -> list[Word]:
+        """Take an event in; returns the words that it speaks for."""
+        return self.transcript.add(event)
+
+    def facts(self) -> list[str]:
+        """Where the run stands, as short statements: tokens, time, tiers, memory, and whatever went wrong."""
+        stats = self.stats()
+        cache, phases = stats.cache, (stats.cache.prompt, stats.cache.generation)
+        hot = sum(phase.hot_hits for phase in phases)
+        warm = sum(phase.warm_hits for phase in phases)
+        cold = sum(phase.cold_misses for phase in phases)
+        facts = [
+            f"{self.transcript.generated}/{self.limit} tokens",
+            str(self.pace),
+            f"tier hits: hot {hot}, warm {warm}, cold {cold}",
+            f"memory: hot {format_bytes(cache.hot_bytes)} of {format_bytes(cache.hot_budget_bytes)}, "
+            f"warm {format_bytes(cache.warm_bytes)} of {format_bytes(cache.warm_budget_bytes)}",
+        ]
+        failed = sum(phase.failed for phase in phases)
+        if failed:
+            facts.append(f"{failed} families could not be read")
+        if stats.positions["non_finite"]:
+            facts.append(f"{stats.positions['non_finite']} rows were not finite")
+        return facts
+
+
+def format_bytes(count: int) -> str:
+    """Bytes in the largest unit of which they are one or more, such as `6.1 MiB`; `0` for none."""
+    if not count:
+        return "0"
+    power = min((count.bit_length() - 1) // 10, 3)
+    value = count / 1024**power
+    digits = 1 if power and value < 10 and value != int(value) else 0
+    return f"{value:.{digits}f} {('B', 'KiB', 'MiB', 'GiB')[power]}"
