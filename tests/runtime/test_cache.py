@@ -1,5 +1,6 @@
 """Tiers under every kind of access: budgets, counts, contents, threads, damage. No file, no sleep."""
 
+import gc
 import threading
 import tracemalloc
 import weakref
@@ -128,16 +129,16 @@ def in_thread(work: Callable[[], Any]) -> Callable[[], Any]:
 
 
 @pytest.fixture
-def device(monkeypatch: pytest.MonkeyPatch) -> Meter:
-    """Watches the copies that a cache with `copies` makes for its device."""
-    meter = Meter()
+def device(monkeypatch: pytest.MonkeyPatch) -> list[Meter]:
+    """The last of these meters watches the copies that caches with `copies` make for their device."""
+    meters = [Meter()]
     empty_like = torch.empty_like
 
     def watched(*args: Any, **settings: Any) -> torch.Tensor:
-        return meter.watch(empty_like(*args, **settings))
+        return meters[-1].watch(empty_like(*args, **settings))
 
     monkeypatch.setattr("runtime.cache.torch.empty_like", watched)
-    return meter
+    return meters
 
 
 @pytest.fixture
@@ -656,7 +657,7 @@ def test_threads_that_want_the_same_families_in_opposite_order_do_not_block_each
 
 @each_mode
 @pytest.mark.parametrize(("hot", "warm"), [(6, 0), (6, 3), (9, 6)], ids=["least", "little", "some"])
-def test_eight_threads_on_a_small_budget(copies: bool, hot: int, warm: int, device: Meter) -> None:
+def test_eight_threads_on_a_small_budget(copies: bool, hot: int, warm: int, device: list[Meter]) -> None:
     source = Source([2, 1, 2, 3, 4, 1, 1, 2, 3, 1])
     source.damaged = {6}
     cache = cache_of(source, hot, warm, base=[0], copies=copies)
@@ -696,8 +697,8 @@ def test_eight_threads_on_a_small_budget(copies: bool, hot: int, warm: int, devi
     assert list(cache.quarantined) == [6]
     assert source.log.count(6) == 1
     if copies:
-        assert device.peak_bytes <= (hot - 2) * UNIT
-        assert device.live_bytes == stats.hot_bytes - stats.base_bytes
+        assert device[-1].peak_bytes <= (hot - 2) * UNIT
+        assert device[-1].live_bytes == stats.hot_bytes - stats.base_bytes
         assert source.live_bytes == stats.warm_bytes
     else:
         assert source.peak_bytes <= (hot - 2 + warm) * UNIT
@@ -792,13 +793,15 @@ class CacheMachine(RuleBasedStateMachine):
     UNITS = (2, 1, 1, 3, 2, 1, 4, 1)
     BASE = (0,)
     copies: bool
-    device: Meter
+    meters: list[Meter]
     families = st.lists(st.sampled_from(range(1, len(UNITS))), min_size=1, max_size=6, unique=True)
 
     def __init__(self) -> None:
         super().__init__()
         self.source = Source(self.UNITS)
         self.seen = 0
+        self.device = Meter()
+        self.meters.append(self.device)
         self.cache = cache_of(self.source, 6, 3, base=self.BASE, copies=self.copies)
         self.open: tuple[Iterator[Group], Group] | None = None
         self.expected: dict[str, Counter[str]] = {"prompt": Counter(), "generation": Counter()}
@@ -898,8 +901,8 @@ class CacheMachine(RuleBasedStateMachine):
 
 
 @each_mode
-def test_any_sequence_keeps_budgets_counts_and_contents(copies: bool, device: Meter) -> None:
-    machine = type("Machine", (CacheMachine,), {"copies": copies, "device": device})
+def test_any_sequence_keeps_budgets_counts_and_contents(copies: bool, device: list[Meter]) -> None:
+    machine = type("Machine", (CacheMachine,), {"copies": copies, "meters": device})
     run_state_machine_as_test(
         machine, settings=settings(max_examples=40, stateful_step_count=30, deadline=None)
     )
@@ -915,6 +918,7 @@ def test_memory_is_flat(copies: bool) -> None:
             for _ in range(steps):
                 origins(cache, random.sample(range(6), 3))
             source.log.clear()
+            gc.collect()
             return tracemalloc.get_traced_memory()[0]
 
         tracemalloc.start()
