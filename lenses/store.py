@@ -11,14 +11,14 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
+from typing import TYPE_CHECKING
 
 from lenses.config import check_file_name
 from lenses.errors import ConfigError, PackFormatError, PackIntegrityError, WriteError
 from lenses.text import one_line
+
+if TYPE_CHECKING:
+    import torch
 
 _CHUNK_BYTES = 1 << 20
 
@@ -125,8 +125,11 @@ class PackDirectory:
             )
 
 
-def save_tensors(tensors: dict[str, torch.Tensor], path: Path) -> None:
+def save_tensors(tensors: "dict[str, torch.Tensor]", path: Path) -> None:
     """Writes a safetensors file, sorted by dtype and then name; raises WriteError."""
+    from safetensors import SafetensorError  # here, because it imports torch, and listing packs need not wait
+    from safetensors.torch import save_file
+
     try:
         save_file(tensors, path, metadata={"format": "pt"})
     except SafetensorError as error:
@@ -135,12 +138,12 @@ def save_tensors(tensors: dict[str, torch.Tensor], path: Path) -> None:
         ) from error
 
 
-def byte_view(tensor: torch.Tensor) -> memoryview:
+def byte_view(tensor: "torch.Tensor") -> memoryview:
     """The bytes of a CPU tensor `[bytes]` of uint8, to read and to write."""
     return memoryview(tensor.numpy())  # type: ignore[arg-type]  # numpy's stubs hide that arrays are buffers
 
 
-def sha256_of(tensor: torch.Tensor) -> str:
+def sha256_of(tensor: "torch.Tensor") -> str:
     """The sha256 of the bytes of a CPU tensor `[bytes]` of uint8, in hexadecimal."""
     return hashlib.sha256(byte_view(tensor)).hexdigest()
 
