@@ -268,8 +268,6 @@ class Tiers:
                     self.warm.let_go(family)
             else:
                 dropped = self.warm.make_room(entry.allocated_bytes, wanted)
-                if dropped is None and family in wanted:
-                    dropped = self.warm.make_room(entry.allocated_bytes, ())
                 stays = dropped is not None
                 if dropped is not None:
                     self.evictions += len(dropped)

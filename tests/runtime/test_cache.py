@@ -288,6 +288,12 @@ def test_a_family_that_is_still_wanted_gives_way_when_nothing_else_can(copies: b
         assert origins(cache, [1, 0]) == [{1: "cold"}, {0: "warm"}]
 
 
+def test_a_warm_family_that_is_still_wanted_is_not_pushed_out_by_one_that_is_not() -> None:
+    with cache_of(Source([1, 1, 1]), hot=1, warm=1) as cache:
+        origins(cache, [0, 1])
+        assert origins(cache, [2, 0]) == [{2: "cold"}, {0: "warm"}]
+
+
 @each_mode
 def test_a_family_in_use_is_not_evicted(copies: bool) -> None:
     source = Source([1] * 6)
@@ -349,6 +355,24 @@ def test_an_error_in_a_read_releases_pins_and_room_and_wakes_who_waits(
         assert cache.stats().in_flight_bytes == 0
         assert cache.quarantined == {}
         assert origins(cache, [0, 1]) == [{0: "hot", 1: "hot"}]
+
+
+def test_an_error_in_a_copy_leaves_the_family_warm_and_free_to_leave(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    with cache_of(Source([1] * 4), hot=1, warm=2, copies=True) as cache:
+        origins(cache, [0, 1])
+        for found_after in ("warm", "cold"):
+            with monkeypatch.context() as patch:
+                patch.setattr("runtime.cache.torch.empty_like", fail)
+                with pytest.raises(MemoryError):
+                    origin(cache, 0)
+            assert cache.stats().in_flight_bytes == 0
+            if found_after == "cold":
+                origins(cache, [2, 3])  # two host copies, which fill the warm tier
+            assert origin(cache, 0) == found_after
+            origin(cache, 1)
 
 
 # ---- damage ----
@@ -716,6 +740,7 @@ class PlainModel:
         self.hot_budget, self.warm_budget = hot, warm
         self.hot: list[int] = []
         self.warm: list[int] = []
+        self.moves: Counter[str] = Counter()
 
     def size(self, families: Sequence[int]) -> int:
         return sum(self.units[family] for family in families)
@@ -728,12 +753,17 @@ class PlainModel:
         found = "warm" if family in self.warm else "cold"
         if family in self.warm:
             self.warm.remove(family)
+            self.moves["promotions"] += 1
         while self.size([*self.hot, family]) > self.hot_budget:
             victim = self.hot.pop(0)
             if self.units[victim] <= self.warm_budget:
                 while self.size([*self.warm, victim]) > self.warm_budget:
                     self.warm.pop(0)
+                    self.moves["evictions"] += 1
                 self.warm.append(victim)
+                self.moves["demotions"] += 1
+            else:
+                self.moves["evictions"] += 1
         self.hot.append(family)
         return found
 
@@ -753,14 +783,19 @@ class CopyModel(PlainModel):
             if victim in self.hosts:
                 self.hosts.remove(victim)
                 self.warm.append(victim)
+                self.moves["demotions"] += 1
+            else:
+                self.moves["evictions"] += 1
         self.hot.append(family)
         if family in self.warm:
             self.warm.remove(family)
             self.hosts.append(family)
+            self.moves["promotions"] += 1
             return "warm"
         if self.size([*self.hosts, family]) <= self.warm_budget:
             while self.size([*self.hosts, *self.warm, family]) > self.warm_budget:
                 self.warm.pop(0)
+                self.moves["evictions"] += 1
             self.hosts.append(family)
         return "cold"
 
@@ -785,6 +820,9 @@ def test_single_accesses_find_families_where_the_model_does(
             assert stats.hot_bytes == model.size(model.hot) * UNIT
             hosts = model.hosts if isinstance(model, CopyModel) else []
             assert stats.warm_bytes == model.size([*model.warm, *hosts]) * UNIT
+            assert stats.promotions == model.moves["promotions"]
+            assert stats.demotions == model.moves["demotions"]
+            assert stats.evictions == model.moves["evictions"]
 
 
 class CacheMachine(RuleBasedStateMachine):
@@ -906,6 +944,41 @@ def test_any_sequence_keeps_budgets_counts_and_contents(copies: bool, device: li
     run_state_machine_as_test(
         machine, settings=settings(max_examples=40, stateful_step_count=30, deadline=None)
     )
+
+
+def test_a_reader_keeps_no_family_alive_once_it_may_be_evicted(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = Source([1, 1])
+    pushed_out: list[str] = []
+
+    class AfterRelease(threading.Condition):
+        def __exit__(self, *args: Any) -> None:
+            super().__exit__(*args)
+            if threading.current_thread().name.startswith("family-reader") and not pushed_out:
+                pushed_out.append(in_thread(lambda: origin(cache, 1))())
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading, "Condition", AfterRelease)
+        cache = cache_of(source, hot=1, warm=0)
+    with cache:
+        cache.prefetch([0])
+    assert pushed_out == ["cold"]
+    assert source.peak_bytes == UNIT
+
+
+def test_a_prefetch_keeps_no_host_copy_alive_once_it_may_be_evicted() -> None:
+    source = Source([1] * 6)
+    alive: list[int] = []
+
+    def on_read(family: int) -> None:
+        if family == 3:  # by then 0 is hot again, and may leave
+            in_thread(lambda: origins(cache, [4, 5]))()
+            alive.append(source.live_bytes)
+
+    with cache_of(source, hot=2, warm=3, copies=True, readers=1) as cache:
+        origins(cache, [0, 1, 2])
+        source.on_read = on_read
+        cache.prefetch([0, 3])
+        assert alive == [2 * UNIT]  # of 4 and 5
 
 
 @each_mode
