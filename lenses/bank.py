@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -122,7 +122,9 @@ class _Layers:
     """The same as numpy views: what the CPU kernel takes."""
 
     @classmethod
-    def of(cls, heads: Heads, which: slice | NDArray[np.int_], first_layer: torch.Tensor | None) -> Self:
+    def of(
+        cls, heads: Heads, which: slice | NDArray[np.integer[Any]], first_layer: torch.Tensor | None
+    ) -> Self:
         if heads.weight2 is None or heads.bias2 is None or heads.weight3 is None or heads.bias3 is None:
             arrays: tuple[Floats, ...] = (heads.bias1[which],)
         else:

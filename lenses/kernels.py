@@ -23,7 +23,7 @@ def _widen(stored: Any, row: int, wide: Any) -> None:
     raise AssertionError("compiled only")
 
 
-@overload(_widen)
+@overload(_widen)  # type: ignore[untyped-decorator]
 def _widen_compiled(stored: Any, row: Any, wide: Any) -> Any:
     if stored.dtype == types.uint16:
 

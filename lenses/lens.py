@@ -83,9 +83,13 @@ class Heads:
     @staticmethod
     def shapes(kind: LensKind, widths: tuple[int, ...], count: int) -> dict[str, tuple[int, ...]]:
         """What `tensors()` must hold for `count` lenses of this kind and these widths: name to shape."""
-        calibration = {"platt_slope": (count,), "platt_offset": (count,), "calibrated": (count,)}
+        calibration: dict[str, tuple[int, ...]] = {
+            "platt_slope": (count,),
+            "platt_offset": (count,),
+            "calibrated": (count,),
+        }
         if kind == "linear":
-            return {"bias1": (count, 1)} | calibration
+            return {"bias1": (count, 1), **calibration}
         h1, h2 = widths
         return {
             "bias1": (count, h1),
@@ -93,7 +97,8 @@ class Heads:
             "bias2": (count, h2),
             "weight3": (count, h2),
             "bias3": (count,),
-        } | calibration
+            **calibration,
+        }
 
     @classmethod
     def from_tensors(
@@ -146,5 +151,5 @@ class Lens:
 
     def probability(self, state_D: torch.Tensor) -> float:
         """The calibrated probability of one input state `[D]`, at a class prior of 1/2."""
-        logit = np.float32(self.logit(state_D))
-        return float(probability(logit, self.heads.platt_slope[0], self.heads.platt_offset[0]))
+        logit = np.array([self.logit(state_D)], np.float32)
+        return float(probability(logit, self.heads.platt_slope, self.heads.platt_offset)[0])

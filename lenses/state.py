@@ -14,6 +14,7 @@ Shapes: D hidden size, T rows of a sequence, B rows of any origin.
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +40,7 @@ class Pool:
 
     config: InputConfig
     count: int = 0
-    running: Floats | None = field(default=None)
+    running: NDArray[np.floating[Any]] | None = field(default=None)
     """[D] (or any shape that rows have); None until the first row."""
 
     def push(self, row: Floats) -> Floats:
@@ -48,8 +49,9 @@ class Pool:
         if self.config.decay is not None:
             decay = np.float32(self.config.decay)
             fed = row if self.running is None else decay * self.running + (1 - decay) * row
-            self.running = fed.astype(np.float32)
-            return self.running
+            state: Floats = fed.astype(np.float32)
+            self.running = state
+            return state
         if self.config.pooling == "mean":
             # The sum is kept in fp64: a mean over thousands of rows must not drift with their number.
             total = row.astype(np.float64) if self.running is None else self.running + row

@@ -69,7 +69,7 @@ class TrainedLenses:
 
 
 def sample_weights(positive_SN: torch.Tensor, parents_N: torch.Tensor, sibling_weight: float) -> torch.Tensor:
-    """[S, N] the weight of each sample for each lens before classes are balanced: 1, or more for a sibling's positive."""
+    """[S, N] the weight of each sample for each lens, classes not yet balanced: more for a sibling's positive."""
     under_parent = positive_SN[:, parents_N.clamp(min=0)] & (parents_N >= 0)
     return torch.where(under_parent & ~positive_SN, sibling_weight, 1.0)
 

@@ -231,7 +231,7 @@ Sink = Callable[[Event], None]
 
 
 def differing(a: Sequence[Event], b: Sequence[Event]) -> list[int]:
-    """Where two runs part: positions in the lists at which contents differ, the missing tail of the shorter included."""
+    """Where two runs part: places in the lists at which contents differ, or one of the lists has ended."""
     common = min(len(a), len(b))
     odd = [i for i in range(common) if not a[i].same_content(b[i])]
     return odd + list(range(common, max(len(a), len(b))))

@@ -13,8 +13,6 @@ tensors are only read, so the host computes the same bits with a tap and without
 Shapes: B sequences of the call, T tokens fed in the call, D hidden size.
 """
 
-# ruff: noqa: N815 - the fields of a record carry shape suffixes too
-
 import functools
 import inspect
 import re
@@ -528,7 +526,7 @@ def _weight(module: nn.Module) -> int:
 
 def text_config(model: Any) -> Any:
     """The configuration of the host's text decoder, which a multimodal host nests."""
-    return model.config.gettext_config(decoder=True)
+    return model.config.get_text_config(decoder=True)
 
 
 def block_index(site: str) -> int:
@@ -586,7 +584,7 @@ def host_id(model: Any) -> str | None:
 
 
 def is_same_host(found: str, wanted: str) -> bool:
-    """Whether a host that was loaded as `found` can be the hub's `wanted`: by id, or as a local copy of its name."""
+    """Whether a host loaded as `found` can be the hub's `wanted`: by id, or as a local copy of its name."""
     if found == wanted:
         return True
     path = Path(found)

@@ -26,7 +26,6 @@ from runtime.cache import CacheStats
 from runtime.config import MonitorConfig
 from runtime.engine import Engine, Scores
 from runtime.events import Coverage, Event, EventQueue, Phase, Run, Sink, State
-
 from runtime.hook import (
     Forward,
     GenerationPlan,

@@ -1,7 +1,5 @@
 """The policy of the walk: which parents are opened, in which order, and what is cut."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given

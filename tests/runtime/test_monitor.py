@@ -245,7 +245,7 @@ def test_a_pack_that_does_not_fit_the_host_is_refused(
 
 def test_a_pack_of_another_host_is_refused_by_name(pack: LensPack, tmp_path: Path) -> None:
     named = hosts.gemma3(host_id="somebody/else")
-    with Monitor(pack) as monitor, pytest.raises(PackMismatch, match="tiny-host.*somebody/else"):
+    with Monitor(pack) as monitor, pytest.raises(PackMismatch, match=r"tiny-host.*somebody/else"):
         monitor.attach(named)
     with Monitor(pack) as monitor:
         run(monitor, hosts.gemma3(host_id="tiny-host"), PROMPT, max_new_tokens=2)
@@ -285,5 +285,16 @@ def test_views_of_an_event(pack: LensPack, monitor: Monitor, model: Any) -> None
         assert all(probability[child] < score.probability for child in below)
     assert np.all(np.diff(event.scored) > 0)
     line = event.to_json(5)
-    assert [*line] == "sequence position phase token next_token state top scored coverage run".split()
+    assert [*line] == [
+        "sequence",
+        "position",
+        "phase",
+        "token",
+        "next_token",
+        "state",
+        "top",
+        "scored",
+        "coverage",
+        "run",
+    ]
     assert len(line["top"]) == 5  # type: ignore[arg-type]
