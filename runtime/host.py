@@ -254,13 +254,20 @@ def _load_model(
             dtype=dtype,
             device_map="auto" if device is None else {"": device},
             use_safetensors=True,
+            ignore_mismatched_sizes=True,  # told below; transformers' error points at a printed report
             output_loading_info=True,
         )
+    except torch.OutOfMemoryError as error:
+        raise HostError(
+            f"host {title} does not fit into the memory of {device or 'all devices'}; give device auto or "
+            "cpu, or a smaller host"
+        ) from error
     except (OSError, ValueError, RuntimeError, TypeError, KeyError) as error:
         raise _damaged(title, error) from error
-    if found["missing_keys"]:
-        missing = sorted(found["missing_keys"])
-        raise _damaged(title, f"{len(missing)} of its weights are missing, {missing[0]} first")
+    for what, keys in (("missing", found["missing_keys"]), ("of the wrong shape", found["mismatched_keys"])):
+        if keys:
+            first = min(key if isinstance(key, str) else key[0] for key in keys)
+            raise _damaged(title, f"{len(keys)} weights are {what} for its config.json, such as {first}")
     return model
 
 

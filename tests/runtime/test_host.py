@@ -209,10 +209,13 @@ DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
     "a config that is a list": (_write("config.json", b"[]"), "cannot be loaded"),
     "an unknown architecture": (_edit(model_type="zork"), "zork"),
     "a size that is text": (_edit(hidden_size="wide"), "hidden_size"),
-    "a size that contradicts the weights": (_edit(hidden_size=32), "cannot be loaded"),
+    "a size that contradicts the weights": (
+        _edit(hidden_size=32),
+        "weights are of the wrong shape for its config.json",
+    ),
     "more blocks than weights": (
         _edit(num_hidden_layers=4, layer_types=None),
-        "13 of its weights are missing",
+        "13 weights are missing for its config.json, such as model.layers.3.",
     ),
     "no weights": (_remove("model.safetensors"), "no file named model.safetensors"),
     "weights without an end": (_truncate(lambda size: size - 1), "its header promises"),
@@ -238,6 +241,14 @@ def test_a_damaged_host_is_refused_in_one_line(name: str, copied: Path) -> None:
 def test_a_model_that_writes_nothing_is_refused(tmp_path: Path) -> None:
     SiglipVisionConfig().save_pretrained(tmp_path)
     assert "generates no text" in refused(tmp_path)
+
+
+def test_a_host_that_does_not_fit_is_refused(stored: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: Any, **kwargs: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 9 GiB")
+
+    monkeypatch.setattr("transformers.AutoModelForCausalLM.from_pretrained", fail)
+    assert "does not fit into the memory of cpu; give device auto" in refused(stored, device="cpu")
 
 
 @pytest.mark.parametrize("device", ["tpu9", "cuda:99", "meta", "", "xpu"])
