@@ -942,7 +942,7 @@ class CacheMachine(RuleBasedStateMachine):
 def test_any_sequence_keeps_budgets_counts_and_contents(copies: bool, device: list[Meter]) -> None:
     machine = type("Machine", (CacheMachine,), {"copies": copies, "meters": device})
     run_state_machine_as_test(
-        machine, settings=settings(max_examples=40, stateful_step_count=30, deadline=None)
+        machine, settings=settings(max_examples=25, stateful_step_count=25, deadline=None)
     )
 
 
@@ -997,7 +997,7 @@ def test_memory_is_flat(copies: bool) -> None:
         tracemalloc.start()
         run(100)
         before = run(100)
-        after = run(1000)
+        after = run(400)
         tracemalloc.stop()
         assert after - before < 16 * 1024
         assert source.peak_bytes <= 8 * UNIT
