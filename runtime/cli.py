@@ -290,7 +290,8 @@ def main(arguments: list[str] | None = None) -> int:
     except PhoropterError as error:
         return _fail(str(error))
     except _UsageError as error:  # type: ignore[misc]
-        return _fail(f"{error.format_message()} phoropter --help shows how".replace("\n", " "))
+        said = " ".join(error.format_message().split()).rstrip(".")
+        return _fail(f"{said}; phoropter --help shows how")
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:

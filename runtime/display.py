@@ -143,7 +143,7 @@ class LiveView:
         return text
 
     def _concepts(self, width: int, rows: int) -> Panel:
-        word, title, lines = self._word, Text("no concepts yet"), []
+        word, title, lines = self._word, Text("reading the prompt"), []
         if word is not None and word.event is not None and self._branches is not None:
             title = Text(f"active {'at' if word.is_read else 'before'} {_name(word, self._session)}")
             bar = 10 if width < 90 else 20
