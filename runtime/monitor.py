@@ -10,7 +10,7 @@ Knows nothing about module hooks (see `hook`), tiers, or how events are shown.
 Shapes: B sequences of the running batch, T rows of this forward, D hidden size, P rows that are scored.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any, Self
@@ -26,6 +26,7 @@ from runtime.cache import CacheStats
 from runtime.config import MonitorConfig
 from runtime.engine import Engine, Scores
 from runtime.events import Coverage, Event, EventQueue, Phase, Run, Sink, State
+from runtime.generate import Prompt, stream
 from runtime.hook import (
     Forward,
     GenerationPlan,
@@ -135,10 +136,10 @@ class Monitor:
         self._eos_tokens = frozenset(eos_ids_of(model))
         return Tap(model, self.pack.config.site, self)
 
-    def stream(self, model: torch.nn.Module, tokenizer: Any, prompt: str, **generate: Any) -> Iterator[Event]:
+    def stream(
+        self, model: torch.nn.Module, tokenizer: Any, prompt: Prompt, **generate: Any
+    ) -> Generator[Event, None, None]:
         """Generate from a prompt and yield each event as it comes; see `runtime.generate.stream`."""
-        from runtime.generate import stream
-
         return stream(self, model, tokenizer, prompt, **generate)
 
     def subscribe(self, sink: Sink) -> Callable[[], None]:
@@ -181,11 +182,13 @@ class Monitor:
         self._plan = plan
         if plan is not None:
             self._eos_tokens = frozenset(plan.eos_ids)
+            for sequence in self._batch:  # a run may go on from the cache of the one before
+                sequence.ended = False
 
     def tokens_fed(self, token_BT: NDArray[np.int64], mask_BT: NDArray[np.bool_], begins: bool) -> None:
         """A forward begins: its first real token of a sequence is what followed that sequence's last row."""
         if begins:
-            self._finish_batch()
+            self._complete_batch()
             return
         for sequence, tokens, mask in zip(self._batch, token_BT, mask_BT, strict=True):
             generated = self._plan is None or sequence.fed >= self._plan.prompt_length
@@ -212,7 +215,7 @@ class Monitor:
         if sequences_BT is not None and len(sequences_BT) == len(self._batch):
             for sequence, tokens in zip(self._batch, sequences_BT, strict=True):
                 self._complete(sequence, int(tokens[sequence.fed]) if sequence.fed < len(tokens) else None)
-        self._finish_batch()
+        self._complete_batch()
 
     # How rows become events.
 
@@ -235,10 +238,9 @@ class Monitor:
         self._counters.sequences += 1
         return _Sequence(number, Pool(self.pack.config.input))
 
-    def _finish_batch(self) -> None:
+    def _complete_batch(self) -> None:
         for sequence in self._batch:
             self._complete(sequence, None)
-        self._batch = []
 
     def _take_in(self, forward: Forward, rows_BTD: Floats) -> tuple[list[_Row], Floats]:
         """Make a row of every real token, and input states `[P, D]` of those that are `ok`."""

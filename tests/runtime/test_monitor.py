@@ -176,6 +176,24 @@ def test_a_hand_written_loop_is_watched_too(monitor: Monitor, model: Any) -> Non
     assert [e.phase for e in events] == ["prompt"] * 4 + ["generation"] * 2
 
 
+def test_a_run_that_goes_on_from_the_cache_of_the_one_before_goes_on_with_its_sequence(
+    pack: LensPack, model: Any
+) -> None:
+    with Monitor(pack) as monitor, monitor.attach(model):
+        settings: Any = {"do_sample": False, "max_new_tokens": 3, "return_dict_in_generate": True}
+        first = model.generate(input_ids=PROMPT, **settings)
+        ids = torch.cat([first.sequences, torch.tensor([[20, 21]])], dim=1)
+        second = model.generate(input_ids=ids, past_key_values=first.past_key_values, **settings)
+        events = list(monitor.events)
+    with Monitor(pack) as alone:
+        whole, _ = run(alone, model, ids, max_new_tokens=3)
+    assert [e.position for e in events] == list(range(second.sequences.shape[1] - 1))
+    assert [e.token for e in events] == second.sequences[0, :-1].tolist()
+    assert [e.phase for e in events] == ["prompt"] * 4 + ["generation"] * 2 + ["prompt"] * 3 + ["generation"] * 2
+    for event, other in zip(events, whole, strict=True):
+        assert event.logits == pytest.approx(other.logits, abs=1e-4)
+
+
 def test_a_new_empty_cache_begins_new_sequences(monitor: Monitor, model: Any) -> None:
     with monitor.attach(model), torch.no_grad():
         model(input_ids=PROMPT)
