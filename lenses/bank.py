@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from lenses.lens import Floats, Heads
 from lenses.pack import LensPack
+from lenses.writer import TORCH_DTYPES
 
 try:
     from lenses import kernels
@@ -55,8 +56,7 @@ class Bank:
             [np.arange(families[f].first, families[f].first + families[f].rows, dtype=np.int32) for f in base]
         )
         """[base lenses] concept indices, in the order of the logits that `score_base` returns."""
-        first_layer = torch.cat([pack.read_family(f) for f in base]).to(self.device)
-        self._base = _Layers.of(pack.heads, self.base_ids, first_layer)
+        self._base = _Layers.of(pack.heads, self.base_ids, _read_base(pack, base, self.device))
         self._family_heads = [
             _Layers.of(pack.heads, slice(f.first, f.first + f.rows), None)
             if on_cpu
@@ -108,6 +108,20 @@ class Bank:
         for job in jobs:
             job.result()
         return logits_BN
+
+
+def _read_base(pack: LensPack, base: Sequence[int], device: torch.device) -> torch.Tensor:
+    """First layers of the base `[R, D]` end to end, read a family at a time: never twice the base in memory."""
+    families = pack.hierarchy.families
+    width, hidden = pack.config.lens.h1, pack.config.host.hidden_size
+    rows = width * sum(families[f].rows for f in base)
+    first_layer = torch.empty((rows, hidden), dtype=TORCH_DTYPES[pack.config.lens.dtype], device=device)
+    start = 0
+    for family in base:
+        stop = start + width * families[family].rows
+        first_layer[start:stop] = pack.read_family(family)
+        start = stop
+    return first_layer
 
 
 @dataclass(frozen=True, slots=True)
