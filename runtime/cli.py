@@ -7,10 +7,10 @@ to do · 130: Ctrl-C. What is slow to import is imported where it is needed: `--
 import errno
 import os
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from importlib.metadata import version as installed_version
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from lenses.pack import LensPack
     from runtime.config import MonitorConfig
     from runtime.display import LiveView, PlainView
-    from runtime.events import Event
     from runtime.host import Host
     from runtime.session import Session
 
@@ -244,7 +243,7 @@ def _watch(
             monitor.subscribe(stack.enter_context(JsonLines(jsonl, show=show)))
         # Closed before the file is: the host's thread writes to it until it has ended.
         events = monitor.stream(host.model, host.tokenizer, prompt, **generation)
-        stack.enter_context(closing(cast("Generator[Event, None, None]", events)))
+        stack.enter_context(closing(events))
         try:
             with _view(session) as view:
                 for event in events:

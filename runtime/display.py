@@ -35,6 +35,9 @@ _PALETTE = (
     "#4e9fd6", "#f28e2b", "#59a14f", "#e15759", "#b07aa1", "#c9a227", "#3fa7a0", "#d37295",
     "#8c8ce0", "#9c755f", "#86a83a", "#c46fd0", "#5f8fa8", "#d98a6a", "#6fae86", "#a89f91",
 )  # fmt: skip
+_MUTED = 0.55
+"""How far towards grey a colour goes when it is used a second time: hierarchies may have more branches than
+eyes tell colours apart."""
 _FRAME_S = 0.04
 """Frames are at least this far apart: painting must not cost what it shows."""
 _PARTS = " ▏▎▍▌▋▊▉"
@@ -98,7 +101,8 @@ class LiveView:
         if self._branches is None:
             self._branches = Branches(event.pack.hierarchy)
         for word in self._session.add(event):
-            self._word = word
+            if word.text:  # what is active before the end of the text would be the last thing to see
+                self._word = word
             strongest = strongest_of(event)
             if strongest is not None:
                 self._tints[word.position] = self._branches.tint(strongest.concept)
@@ -185,7 +189,8 @@ class Branches:
     def tint(self, concept: Concept) -> Tint:
         """The branch that the concept is in."""
         top = self._hierarchy.path(self._hierarchy.index(concept.id))[0]
-        return Tint(self._hierarchy.concepts[top].name, _PALETTE[top % len(_PALETTE)])
+        again, place = divmod(top, len(_PALETTE))
+        return Tint(self._hierarchy.concepts[top].name, _muted(_PALETTE[place], 1 - (1 - _MUTED) ** again))
 
     def path(self, concept: Concept) -> list[str]:
         """Names from level 0 down to the concept."""
@@ -273,6 +278,12 @@ def _panel(title: Text, lines: Iterable[Text], width: int, subtitle: str | None 
 def _name(word: Word, session: Session) -> str:
     text = visible(word.text).strip()
     return f"“{text}”" if text else special_name(session.transcript.tokenizer, word.token)
+
+
+def _muted(colour: str, share: float) -> str:
+    """A `#rrggbb` colour, mixed with this share of grey."""
+    parts = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return "#" + "".join(f"{round(part + (128 - part) * share):02x}" for part in parts)
 
 
 def _bar(share: float, width: int) -> str:

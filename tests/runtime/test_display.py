@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from rich.console import Console, RenderableType
 
+from lenses.concept import Hierarchy
 from runtime.display import (
     TINT_FROM,
     Branches,
@@ -189,6 +190,12 @@ def test_branches_have_colours_of_their_own(watched: Watched) -> None:
     for id, tint in tints.items():
         assert tint.branch == id.split(".")[0]
     assert len({tint.colour for tint in tints.values()}) == 3
+
+
+def test_more_branches_than_colours_still_differ() -> None:
+    many = Hierarchy.build((f"c{i}", f"branch {i}", None) for i in range(48))
+    branches = Branches(many)
+    assert len({branches.tint(concept).colour for concept in many}) == 48
 
 
 def test_what_is_unlikely_gives_no_colour(watched: Watched) -> None:
