@@ -16,12 +16,14 @@ import hashlib
 import json
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
+from lens_states import collect
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -35,9 +37,8 @@ from lenses.errors import PhoropterError
 from lenses.importers.wordnet import HELD_OUT_RULE, Synset, WordNet, is_held_out, read_wordnet
 from lenses.lens import Floats
 from lenses.pack import LensPack
-from lenses.state import Pool, normalise
 from lenses.training import Samples, TrainingConfig, auroc, train
-from runtime.hook import Forward, Tap
+from lenses.writer import refuse_to_replace
 from runtime.host import Host, load_host
 
 LEAST_POSITIVES = 10
@@ -45,30 +46,11 @@ LEAST_POSITIVES = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Split:
-    """Input states of one part of the synsets; `last_S` marks each text's last position."""
+class Part:
+    """Input states of one part of the synsets, with their labels; `last_S` marks each text's last position."""
 
     samples: Samples
     last_S: NDArray[np.bool_]
-
-
-class _Rows:
-    """Keeps the rows of the one forward that is running."""
-
-    def __init__(self) -> None:
-        self.forward: Forward | None = None
-
-    def observe(self, forward: Forward) -> None:
-        self.forward = forward
-
-    def tokens_fed(self, token_BT: object, mask_BT: object, begins: bool) -> None:
-        pass
-
-    def expect(self, plan: object) -> None:
-        pass
-
-    def finish_run(self, sequences_BT: object) -> None:
-        pass
 
 
 def labels(wordnet: WordNet, synsets: Sequence[Synset], hierarchy: Hierarchy) -> NDArray[np.bool_]:
@@ -85,83 +67,6 @@ def labels(wordnet: WordNet, synsets: Sequence[Synset], hierarchy: Hierarchy) ->
     return positive_XN
 
 
-def collect(
-    host: Host,
-    texts: Sequence[str],
-    *,
-    site: str,
-    config: InputConfig,
-    positions: int,
-    seed: int,
-    batch_tokens: int,
-    progress: Progress,
-    title: str,
-) -> tuple[Floats, NDArray[np.int32], NDArray[np.bool_]]:
-    """Run the host over texts; input states `[S, D]` at `positions` sampled places of each text and at its last.
-
-    Also returns the text of each sample `[S]` and whether it is the text's last position `[S]`.
-    """
-    rng = np.random.default_rng(seed)
-    encoded = [
-        host.tokenizer(text)["input_ids"][: host.model.config.max_position_embeddings] for text in texts
-    ]
-    order = sorted(range(len(texts)), key=lambda x: len(encoded[x]))
-    rows = _Rows()
-    states: list[Floats] = []
-    owners: list[int] = []
-    lasts: list[bool] = []
-    task = progress.add_task(title, total=len(texts))
-    bos = host.model.config.bos_token_id
-    with torch.inference_mode(), Tap(host.model, site, rows):
-        for batch in _batches(order, encoded, batch_tokens):
-            longest = len(encoded[batch[-1]])
-            ids = torch.full((len(batch), longest), host.tokenizer.pad_token_id)
-            mask = torch.zeros((len(batch), longest), dtype=torch.long)
-            for b, x in enumerate(batch):
-                ids[b, : len(encoded[x])] = torch.tensor(encoded[x])
-                mask[b, : len(encoded[x])] = 1
-            device = host.model.device
-            host.model(
-                input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False, logits_to_keep=1
-            )
-            assert rows.forward is not None
-            rows_BTD = rows.forward.rows_BTD.to("cpu", torch.float32).numpy()
-            begin = int(ids[0, 0] == bos)
-            pool = Pool(config)
-            pooled = np.stack(
-                [pool.push(normalise(rows_BTD[:, t], config)) for t in range(begin, longest)], axis=1
-            )
-            for b, x in enumerate(batch):
-                length = len(encoded[x]) - begin
-                picked = rng.choice(length, size=min(positions, length), replace=False)
-                for at in {*picked.tolist(), length - 1}:
-                    states.append(pooled[b, at])
-                    owners.append(x)
-                    lasts.append(at == length - 1)
-            progress.advance(task, len(batch))
-    return np.stack(states), np.array(owners, np.int32), np.array(lasts)
-
-
-def _batches(
-    order: Sequence[int], encoded: Sequence[Sequence[int]], batch_tokens: int
-) -> Iterator[list[int]]:
-    """Texts of like length together, at most `batch_tokens` tokens with padding."""
-    batch: list[int] = []
-    for x in order:
-        if batch and (len(batch) + 1) * len(encoded[x]) > batch_tokens:
-            yield batch
-            batch = []
-        batch.append(x)
-    if batch:
-        yield batch
-
-
-def in_validation(synset: Synset) -> bool:
-    """One of five synsets that the host was trained on: lenses are calibrated on these, not trained."""
-    digest = hashlib.sha256(f"validation:{synset.pos}:{synset.offset:08d}".encode()).digest()
-    return int.from_bytes(digest, "big") % 5 == 0
-
-
 def score_all(pack: LensPack, states_SD: Floats, progress: Progress, title: str) -> Floats:
     """[S, N] logits of every lens as served: stored first layers, by the bank."""
     bank = Bank(pack, range(len(pack.hierarchy.families)))
@@ -176,94 +81,97 @@ def score_all(pack: LensPack, states_SD: Floats, progress: Progress, title: str)
 
 def build(arguments: argparse.Namespace, progress: Progress) -> LensPack:
     """Train, calibrate, measure and write the pack."""
+    refuse_to_replace(arguments.out)
     hierarchy = read_concepts(arguments.concepts)
     wordnet = read_wordnet(arguments.wordnet)
-    host = load_host(str(arguments.host))
-    synsets = list(wordnet.values())
-    positive_XN = labels(wordnet, synsets, hierarchy)
-    texts = Texts(wordnet)
-    config = InputConfig(norm="layer", eps=1e-6, pooling=arguments.pooling)
-    print(f"{len(hierarchy)} concepts, {len(synsets)} synsets, host {host.id}", flush=True)
+    host = load_host(arguments.host)
+    config = InputConfig(norm="layer", pooling=arguments.pooling)
+    progress.console.print(f"{len(hierarchy)} concepts, {len(wordnet)} synsets, host {host.id}")
 
-    parts: dict[str, Split] = {}
-    for name, wanted in (
-        ("train", [x for x, s in enumerate(synsets) if not is_held_out(s) and not in_validation(s)]),
-        ("validation", [x for x, s in enumerate(synsets) if not is_held_out(s) and in_validation(s)]),
-        ("held-out", [x for x, s in enumerate(synsets) if is_held_out(s)]),
-    ):
-        variants = arguments.variants if name == "train" else 1
-        states_SD, owner_S, last_S = collect(
-            host,
-            [texts.document(synsets[x], seed=1, epoch=epoch) for epoch in range(variants) for x in wanted],
-            site=arguments.site,
-            config=config,
-            positions=arguments.positions,
-            seed=arguments.seed,
-            batch_tokens=8192,
-            progress=progress,
-            title=f"states: {name}",
-        )
-        text_S = (owner_S % len(wanted)).astype(np.int32)
-        parts[name] = Split(Samples(states_SD, text_S, positive_XN[wanted]), last_S)
-
+    parts = {
+        name: collect_part(name, arguments, host, wordnet, hierarchy, config, progress)
+        for name in ("train", "validation", "held-out")
+    }
     training = TrainingConfig(widths=arguments.widths, steps=arguments.steps, seed=arguments.seed)
     task = progress.add_task("lenses", total=training.steps)
-
-    def tell(step: int, loss: float) -> None:
-        progress.update(task, completed=step, description=f"lenses: loss {loss:.4f}")
-        if step % 100 == 0:
-            print(f"step {step} loss {loss:.4f}", flush=True)
-
-    trained = train(parts["train"].samples, hierarchy, training, progress=tell)
-    provenance = {
-        "texts": "WordNet 3.0 noun definitions and examples",
-        "held_out": HELD_OUT_RULE,
-        "training": asdict(training),
-        "positions_per_text": arguments.positions,
-        "variants_per_synset": arguments.variants,
-        "samples": {name: len(split.samples.text_S) for name, split in parts.items()},
-        "calibration": "validation synsets, sampled positions",
-    }
-    common = {
-        "host": HostConfig(
+    trained = train(
+        parts["train"].samples,
+        hierarchy,
+        training,
+        progress=lambda step, loss: progress.update(
+            task, completed=step, description=f"lenses: loss {loss:.4f}"
+        ),
+    )
+    write = partial(
+        LensPack.create,
+        first_layers=[layer.to(torch.bfloat16) for layer in trained.first_layers],
+        host=HostConfig(
             id=host.id,
             revision=None,
             hidden_size=host.model.config.hidden_size,
             blocks=host.model.config.num_hidden_layers,
             dtype="bf16",
         ),
-        "site": arguments.site,
-        "input": config,
-        "lens": LensConfig("mlp", training.widths),
-        "base_levels": (0, 1),
-        "provenance": provenance,
-    }
-    first_layers = [layer.to(torch.bfloat16) for layer in trained.first_layers]
+        site=arguments.site,
+        input=config,
+        lens=LensConfig("mlp", training.widths),
+        base_levels=(0, 1),
+        provenance={
+            "texts": "WordNet 3.0 noun definitions and examples",
+            "held_out": HELD_OUT_RULE,
+            "training": asdict(training),
+            "positions_per_text": arguments.positions,
+            "tellings_per_synset": arguments.tellings,
+            "samples": {name: len(part.samples.text_S) for name, part in parts.items()},
+            "calibration": "validation synsets, sampled positions",
+            "auroc": "held-out synsets; auroc at a text's last position, auroc_any at sampled ones",
+        },
+    )
     with tempfile.TemporaryDirectory() as scratch:
-        served = LensPack.create(
-            Path(scratch) / "pack",
-            hierarchy=hierarchy,
-            first_layers=first_layers,
-            heads=trained.heads,
-            **common,
-        )
+        served = write(Path(scratch) / "pack", hierarchy=hierarchy, heads=trained.heads)
         validation, held_out = parts["validation"], parts["held-out"]
         logits_SN = score_all(served, validation.samples.states_SD, progress, "calibration")
-        positive_SN = validation.samples.positive(slice(None))
-        slope, offset, calibrated = fit_platt_by_part(logits_SN, positive_SN)
-        heads = replace(trained.heads, platt_slope=slope, platt_offset=offset, calibrated=calibrated)
+        slope, offset, calibrated = fit_platt_by_part(logits_SN, validation.samples.positive(slice(None)))
         logits_SN = score_all(served, held_out.samples.states_SD, progress, "held-out")
     measured = measure(hierarchy, logits_SN, held_out)
-    pack = LensPack.create(
-        arguments.out,
-        hierarchy=measured,
-        first_layers=first_layers,
-        heads=heads,
-        host_dir=arguments.host,
-        **common,
+    progress.console.print(json.dumps(summary(measured)), soft_wrap=True)
+    heads = replace(trained.heads, platt_slope=slope, platt_offset=offset, calibrated=calibrated)
+    return write(arguments.out, hierarchy=measured, heads=heads, host_dir=arguments.host)
+
+
+def collect_part(
+    name: str,
+    arguments: argparse.Namespace,
+    host: Host,
+    wordnet: WordNet,
+    hierarchy: Hierarchy,
+    config: InputConfig,
+    progress: Progress,
+) -> Part:
+    """Input states and labels of the synsets of one part; the training part is told in several ways."""
+    synsets = [synset for synset in wordnet.values() if part_of(synset) == name]
+    texts = Texts(wordnet)
+    tellings = arguments.tellings if name == "train" else 1
+    found = collect(
+        host,
+        [texts.document(synset, seed=1, epoch=epoch) for epoch in range(tellings) for synset in synsets],
+        site=arguments.site,
+        config=config,
+        positions=arguments.positions,
+        seed=arguments.seed,
+        progress=progress,
+        title=f"states: {name}",
     )
-    print(json.dumps(summary(measured)), flush=True)
-    return pack
+    text_S = (found.text_S % len(synsets)).astype(np.int32)
+    return Part(Samples(found.states_SD, text_S, labels(wordnet, synsets, hierarchy)), found.last_S)
+
+
+def part_of(synset: Synset) -> str:
+    """`held-out` for the host's held-out tenth; of the rest one in five is for `validation`, four for `train`."""
+    if is_held_out(synset):
+        return "held-out"
+    digest = hashlib.sha256(f"validation:{synset.pos}:{synset.offset:08d}".encode()).digest()
+    return "train" if int.from_bytes(digest, "big") % 5 else "validation"
 
 
 def read_concepts(path: Path) -> Hierarchy:
@@ -285,14 +193,14 @@ def fit_platt_by_part(
     return slope, offset, calibrated
 
 
-def measure(hierarchy: Hierarchy, logits_SN: Floats, split: Split) -> Hierarchy:
+def measure(hierarchy: Hierarchy, logits_SN: Floats, part: Part) -> Hierarchy:
     """The hierarchy with what its lenses reach on texts that neither host nor lenses have seen.
 
     `auroc` is at a text's last position, `auroc_any` at sampled positions; `positives` counts texts. A lens with fewer
     than `LEAST_POSITIVES` of them has no AUROC.
     """
-    last = split.last_S
-    positive_SN = split.samples.positive(slice(None))
+    last = part.last_S
+    positive_SN = part.samples.positive(slice(None))
     positives = positive_SN[last].sum(axis=0)
     at_last = auroc(logits_SN[last], positive_SN[last])
     at_any = auroc(logits_SN, positive_SN)
@@ -327,14 +235,21 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--wordnet", type=Path, default=Path("/usr/share/wordnet"), help="WordNet's dict directory"
     )
     parser.add_argument("--concepts", type=Path, default=Path("lens_packs/wordnet-mini.concepts.jsonl"))
-    parser.add_argument("--host", type=Path, default=Path("lens_packs/wordnet-mini/host"))
+    parser.add_argument(
+        "--host",
+        type=Path,
+        default=Path("lens_packs/wordnet-mini/host"),
+        help="its directory; it travels with the pack",
+    )
     parser.add_argument("--out", type=Path, default=Path("lens_packs/wordnet-mini"))
     parser.add_argument("--site", default="resid_post.3")
     parser.add_argument("--pooling", default="ema:0.8", help="token, mean or ema:a")
     parser.add_argument("--widths", type=lambda text: tuple(map(int, text.split("-"))), default=(16, 8))
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--positions", type=int, default=4, help="sampled positions a text, its last aside")
-    parser.add_argument("--variants", type=int, default=2, help="tellings of each synset to train on")
+    parser.add_argument(
+        "--tellings", type=int, default=2, help="ways in which each synset is told to train on"
+    )
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args(argv)
 
