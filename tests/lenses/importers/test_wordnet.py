@@ -104,7 +104,7 @@ def test_about_a_tenth_is_held_out_and_always_the_same(tmp_path: Path) -> None:
 
 
 def test_a_missing_database_names_the_package(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="No such file.*wordnet-base") as caught:
+    with pytest.raises(SourceError, match=r"No such file.*wordnet-base") as caught:
         read_wordnet(tmp_path / "nowhere")
     assert "\n" not in str(caught.value)
 
