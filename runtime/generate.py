@@ -17,7 +17,7 @@ import torch
 
 from lenses.errors import PromptError
 from lenses.text import one_line
-from runtime.hook import text_config
+from runtime.blocks import text_config
 
 E = TypeVar("E")
 E_co = TypeVar("E_co", covariant=True)

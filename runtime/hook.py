@@ -7,22 +7,20 @@ A `Tap` stands at one site of one host (`resid_post.4`: the output of block 4) a
 3. `generate` begins and ends: `expect` and `finish_run` are told, and ways of generating that reorder or hide
    rows are refused before anything runs.
 
-The block list is found by structure, so any transformers decoder will do. Hooks return nothing and the host's
-tensors are only read, so the host computes the same bits with a tap and without. Knows nothing about lenses.
+`blocks` finds the block, `plan` refuses. Hooks return nothing and the host's tensors are only read, so the host
+computes the same bits with a tap and without. Knows nothing about lenses.
 
 Shapes: B sequences of the call, T tokens fed in the call, D hidden size.
 """
 
 import functools
 import inspect
-import re
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
-from typing import Any, NoReturn, Protocol, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 import torch
@@ -30,9 +28,10 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from lenses.errors import HostError, PackMismatch, UnsupportedDecoding
+from lenses.errors import HostError, UnsupportedDecoding
+from runtime.blocks import block_at, check_watchable
+from runtime.plan import GenerationPlan, Ids, read_plan, to_host
 
-Ids = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
 _WATCH = "_phoropter_watch"
@@ -52,21 +51,6 @@ class Forward:
     """True for a real token, False for padding."""
     begins: bool
     """The cache was empty: these rows begin new sequences."""
-
-
-@dataclass(frozen=True, slots=True)
-class GenerationPlan:
-    """What `generate` was asked to do, known before its first forward."""
-
-    prompt_BT: Ids
-    """Prompt ids, padding included, a row a sequence that will run (`num_return_sequences` of each)."""
-    eos_ids: tuple[int, ...]
-    """Ids that end a sequence when generated. They may occur inside the prompt, where they end nothing."""
-
-    @property
-    def prompt_length(self) -> int:
-        """Columns of the prompt, padding included, and tokens that an earlier run left in the cache too."""
-        return int(self.prompt_BT.shape[1])
 
 
 class RowObserver(Protocol):
@@ -93,8 +77,8 @@ class Tap:
 
     def __init__(self, model: Any, site: str, observer: RowObserver) -> None:
         """Check that the host can be watched at this site; nothing is hooked yet. Raises HostError."""
-        self._block = _block_at(model, site)
-        _check_watchable(model)
+        self._block = block_at(model, site)
+        check_watchable(model)
         self._model = model
         self._site = site
         self._observer = observer
@@ -259,7 +243,7 @@ class _Watch:
             raise UnsupportedDecoding(
                 "generate was called while the same model generates; wait for the first"
             )
-        plan = _read_plan(self._model, _arguments(original, args, kwargs))
+        plan = read_plan(self._model, _arguments(original, args, kwargs))
         with ExitStack() as stack:
             stack.callback(self._end_generating)
             inputs = _Shadow(self._model, "prepare_inputs_for_generation", self._watched_inputs)
@@ -275,7 +259,7 @@ class _Watch:
                 stack.callback(finish, tap._observer)
                 tap._observer.expect(plan)
             output = original(*args, **kwargs)
-            sequences = _to_host(output if isinstance(output, torch.Tensor) else output.sequences)
+            sequences = to_host(output if isinstance(output, torch.Tensor) else output.sequences)
         return output
 
     def _end_generating(self) -> None:
@@ -344,7 +328,7 @@ def _read_call(given: dict[str, Any], mask: Any) -> _Call:
             f"past_key_values is a {type(cache).__name__} without a length; give a transformers Cache"
         )
     past = 0 if cache is None else int(cache.get_seq_length())
-    token_BT = _to_host(ids)
+    token_BT = to_host(ids)
     return _Call(token_BT, _read_mask(mask, token_BT.shape, past), past, cache)
 
 
@@ -359,240 +343,4 @@ def _read_mask(mask: Any, shape: tuple[int, ...], past: int) -> Mask:
         raise UnsupportedDecoding(
             f"attention_mask is {found}; expected {expected}: a 2-D mask over the cached and the new tokens"
         )
-    return np.asarray(_to_host(mask[:, past:]) != 0)
-
-
-def _to_host(ids: torch.Tensor) -> Ids:
-    # On a GPU this waits for the device; generate itself does so once a token.
-    return np.array(ids.detach().cpu().numpy(), dtype=np.int64)
-
-
-# How generate may be asked to run, and what is refused.
-
-_MODES = {
-    "beam_search": "beam search reorders rows",
-    "beam_sample": "beam search reorders rows",
-    "group_beam_search": "beam search reorders rows",
-    "constrained_beam_search": "constrained decoding reorders rows",
-    "assisted_generation": "assisted decoding (an assistant, prompt lookup, early exit) throws rows away",
-    "contrastive_search": "contrastive search reorders rows",
-    "dola_generation": "DoLa decoding runs code from elsewhere",
-}
-
-
-_NO_SETTINGS = {
-    "inputs",
-    "generation_config",
-    "logits_processor",
-    "stopping_criteria",
-    "prefix_allowed_tokens_fn",
-    "synced_gpus",
-    "assistant_model",
-    "streamer",
-    "negative_prompt_ids",
-    "negative_prompt_attention_mask",
-    "custom_generate",
-    "tokenizer",
-    "assistant_tokenizer",
-    "trust_remote_code",
-}
-"""Arguments of generate that its configuration knows nothing of."""
-
-
-def _refuse(why: str, instead: str) -> NoReturn:
-    raise UnsupportedDecoding(f"{why}, which a monitor cannot follow; {instead}")
-
-
-def _read_plan(model: Any, given: dict[str, Any]) -> GenerationPlan:
-    """What generate will do with these arguments, resolved as it does itself; raises UnsupportedDecoding."""
-    if given.get("custom_generate") is not None:
-        _refuse("custom_generate decodes in its own way", "leave it out")
-    if given.get("inputs_embeds") is not None:
-        _refuse("inputs_embeds have no token ids", "give input_ids")
-    options = {name: value for name, value in given.items() if name not in _NO_SETTINGS}
-    config, options = model._prepare_generation_config(given.get("generation_config"), **options)
-    mode = config.get_generation_mode(given.get("assistant_model")).value
-    if mode not in ("greedy_search", "sample"):
-        _refuse(_MODES.get(mode, f"decoding mode {mode} is unknown"), "use num_beams=1, greedy or sampling")
-    if not config.use_cache:
-        _refuse("use_cache=False runs every token again at each step", "leave the cache on")
-    if config.cache_implementation == "paged":
-        _refuse("a paged cache packs sequences into one row", "use the default cache")
-    if config.guidance_scale not in (None, 1, 1.0):
-        _refuse("guidance_scale runs the model on a second prompt", "use guidance_scale=1")
-    if config.token_healing:
-        _refuse("token_healing rewrites the prompt by a generate of its own", "leave it out")
-    cache = options.get("past_key_values")
-    if _compiles(model, config, cache):
-        _refuse("a static cache on this device compiles the forward", "use disable_compile=True")
-    prompt = _prompt(given.get("inputs"), options, config, cache)
-    prompt_BT = np.repeat(prompt, max(1, config.num_return_sequences or 1), axis=0)
-    eos_ids = _ids(config.eos_token_id)
-    criteria = given.get("stopping_criteria") or []
-    if len(prompt_BT) > 1:
-        _check_stops(config, criteria)
-    for criterion in criteria:
-        eos_ids |= _ids(getattr(criterion, "eos_token_id", None))
-    return GenerationPlan(prompt_BT, tuple(sorted(eos_ids)))
-
-
-def _compiles(model: Any, config: Any, cache: Any) -> bool:
-    # A compiled graph may drop Python hooks, and turning compilation off would change the host's bits.
-    if config.disable_compile:
-        return False
-    everywhere = config.compile_config is not None and config.compile_config._compile_all_devices
-    static = "static" in (config.cache_implementation or "") or bool(getattr(cache, "is_compileable", False))
-    growing = type(cache).__name__ == "DynamicCache"
-    return static and not growing and (model.device.type != "cpu" or everywhere)
-
-
-def _prompt(inputs: Any, options: dict[str, Any], config: Any, cache: Any) -> Ids:
-    """The prompt's ids [B, T] as generate will find them; T counts what is in the cache already."""
-    ids = inputs if inputs is not None else options.get("input_ids")
-    if ids is None:
-        if config.bos_token_id is None:
-            raise UnsupportedDecoding(
-                "generate was given no input_ids and the host has no BOS token; give a prompt"
-            )
-        return np.full((1, 1), config.bos_token_id, dtype=np.int64)
-    if ids.ndim != 2 or ids.is_floating_point():
-        raise UnsupportedDecoding(
-            f"the prompt has shape {tuple(ids.shape)} and type {ids.dtype}; expected ids [sequences, tokens]"
-        )
-    mask = options.get("attention_mask")
-    if mask is not None and mask.ndim == 2 and bool((mask[:, -1] == 0).any()):
-        _refuse(
-            "the prompt is padded on the right, so its first word would follow padding", "pad on the left"
-        )
-    past = 0 if cache is None else int(cache.get_seq_length())
-    if past and (ids.shape[1] <= past or (mask is not None and mask.shape[1] != ids.shape[1])):
-        _refuse(
-            f"the cache holds {past} tokens that the prompt does not", "give the ids from the very beginning"
-        )
-    return _to_host(ids)
-
-
-def _check_stops(config: Any, criteria: Sequence[Any]) -> None:
-    """Refuse what ends single sequences of a batch by a rule that leaves no mark on their tokens."""
-    if config.stop_strings:
-        _refuse("stop_strings end sequences of a batch one by one, unseen", "generate one sequence at a time")
-    for criterion in criteria:
-        known = type(criterion).__name__ in ("MaxLengthCriteria", "MaxTimeCriteria", "EosTokenCriteria")
-        if not known and not getattr(criterion, "stops_whole_batch", False):
-            _refuse(
-                f"{type(criterion).__name__} may end sequences of a batch one by one, unseen",
-                "generate one sequence at a time, or let it say stops_whole_batch = True",
-            )
-
-
-def _ids(value: Any) -> set[int]:
-    if value is None:
-        return set()
-    return {int(token) for token in np.atleast_1d(np.asarray(value))}
-
-
-# Where the blocks of a host are.
-
-
-def blocks_of(model: Any) -> nn.ModuleList:
-    """The host's decoder blocks, in order; raises HostError where the model is no transformers decoder."""
-    config = getattr(model, "config", None)
-    known: bool = isinstance(model, nn.Module) and hasattr(model, "get_decoder")
-    if config is None or not known:
-        raise HostError(
-            f"{type(model).__name__} is no transformers decoder; give a model as AutoModelForCausalLM loads"
-        )
-    if getattr(config, "is_encoder_decoder", False):
-        raise HostError(f"{type(model).__name__} has an encoder and a decoder; only decoders can be watched")
-    count = text_config(model).num_hidden_layers
-    lists = [
-        (name.count("."), module)
-        for name, module in model.get_decoder().named_modules()
-        if isinstance(module, nn.ModuleList) and len(module) == count
-    ]
-    if not lists:
-        raise HostError(
-            f"{type(model).__name__} has no list of its {count} blocks; only decoders can be watched"
-        )
-    # The outermost list, and of several there the heaviest: blocks may hold lists of their own (experts), and
-    # a decoder may keep a small module per block beside them.
-    outermost = min(depth for depth, _ in lists)
-    return max((module for depth, module in lists if depth == outermost), key=_weight)
-
-
-def _weight(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
-
-
-def text_config(model: Any) -> Any:
-    """The configuration of the host's text decoder, which a multimodal host nests."""
-    return model.config.get_text_config(decoder=True)
-
-
-def block_index(site: str) -> int:
-    """N of `resid_post.N`; raises HostError for any other spelling."""
-    match = re.fullmatch(r"resid_post\.(0|[1-9][0-9]*)", site)
-    if match is None:
-        raise HostError(
-            f"site {site!r} is unknown; expected resid_post.N, the output of block N, counted from 0"
-        )
-    return int(match.group(1))
-
-
-def _block_at(model: Any, site: str) -> nn.Module:
-    index = block_index(site)
-    blocks = blocks_of(model)
-    if index >= len(blocks):
-        raise HostError(
-            f"site {site} is not in this host: its {len(blocks)} blocks end at resid_post.{len(blocks) - 1}"
-        )
-    return blocks[index]
-
-
-def _check_watchable(model: Any) -> None:
-    for module in model.modules():
-        if "_orig_mod" in module._modules or getattr(module, "_compiled_call_impl", None) is not None:
-            raise HostError(
-                "the host is compiled by torch.compile, which may drop hooks; give the uncompiled model"
-            )
-    kind = text_config(model).model_type
-    if kind.startswith("gemma3") and any(p.dtype == torch.float16 for p in model.parameters()):
-        raise HostError(
-            "the host is a Gemma-3 in float16, where its states overflow; load it in bfloat16 or float32"
-        )
-
-
-def check_fits(model: Any, site: str, hidden_size: int) -> None:
-    """Raise PackMismatch unless the host has this site and states of this size."""
-    index = block_index(site)
-    blocks = len(blocks_of(model))
-    if index >= blocks:
-        raise PackMismatch(
-            f"the pack is for site {site}, the host has {blocks} blocks; take the pack of this host"
-        )
-    found = text_config(model).hidden_size
-    if found != hidden_size:
-        raise PackMismatch(
-            f"the pack is for states of {hidden_size}, the host's have {found}; take the pack of this host"
-        )
-
-
-def host_id(model: Any) -> str | None:
-    """The id that the host's configuration gives it, or else where it was loaded from; None if neither."""
-    config = model.config
-    return getattr(config, "host_id", None) or getattr(config, "_name_or_path", None) or None
-
-
-def is_same_host(found: str, wanted: str) -> bool:
-    """Whether a host loaded as `found` can be the hub's `wanted`: by id, or as a local copy of its name."""
-    if found == wanted:
-        return True
-    path = Path(found)
-    return path.is_dir() and (
-        path.name == wanted.rpartition("/")[2] or f"models--{wanted.replace('/', '--')}" in path.parts
-    )
-
-
-def eos_ids_of(model: Any) -> set[int]:
-    """Ids that end a sequence when the model generates with its own settings."""
-    return _ids(getattr(getattr(model, "generation_config", None), "eos_token_id", None))
+    return np.asarray(to_host(mask[:, past:]) != 0)

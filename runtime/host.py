@@ -24,7 +24,7 @@ from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_b
 from lenses.errors import ConfigError, HostError, PackFormatError
 from lenses.files import PathLike, local_path
 from lenses.text import one_line, quoted, read_json
-from runtime.hook import host_id
+from runtime.blocks import host_id
 
 FP32_ON_CPU_BYTES = 1 << 30
 """bf16 weights up to this size are widened to fp32 on a CPU, which most CPUs compute faster; larger ones stay

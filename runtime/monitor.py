@@ -22,22 +22,14 @@ from numpy.typing import NDArray
 from lenses.errors import PackMismatch
 from lenses.pack import LensPack
 from lenses.state import Floats, Pool, normalise
+from runtime.blocks import blocks_of, check_fits, eos_ids_of, host_id, is_same_host, text_config
 from runtime.cache import CacheStats
 from runtime.config import MonitorConfig
 from runtime.engine import Engine, Scores
 from runtime.events import Coverage, Event, EventQueue, Phase, Run, Sink, State
 from runtime.generate import Prompt, stream
-from runtime.hook import (
-    Forward,
-    GenerationPlan,
-    Tap,
-    blocks_of,
-    check_fits,
-    eos_ids_of,
-    host_id,
-    is_same_host,
-    text_config,
-)
+from runtime.hook import Forward, Tap
+from runtime.plan import GenerationPlan
 
 _NOT_SCORED = Coverage(expected=0, scored=0, pending=0, failed=0, cut=0)
 

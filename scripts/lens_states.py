@@ -17,8 +17,9 @@ from rich.progress import Progress
 from lenses.config import InputConfig
 from lenses.lens import Floats
 from lenses.state import Pool, normalise
-from runtime.hook import Forward, GenerationPlan, Tap
+from runtime.hook import Forward, Tap
 from runtime.host import Host
+from runtime.plan import GenerationPlan
 
 BATCH_TOKENS = 8192
 """Tokens of one forward, padding included."""

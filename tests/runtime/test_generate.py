@@ -12,7 +12,8 @@ from transformers import GenerationConfig, StoppingCriteria
 
 from lenses.errors import PromptError, UnsupportedDecoding
 from runtime.generate import CHANNEL_EVENTS, encode, stream
-from runtime.hook import Forward, GenerationPlan, Ids, Mask, Tap
+from runtime.hook import Forward, Mask, Tap
+from runtime.plan import GenerationPlan, Ids
 from tests import hosts
 
 PROMPT = "the violin is"

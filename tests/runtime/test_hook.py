@@ -30,7 +30,9 @@ from transformers.generation import EosTokenCriteria, MaxTimeCriteria
 from transformers.generation.streamers import BaseStreamer
 
 from lenses.errors import HostError, PackMismatch, UnsupportedDecoding
-from runtime.hook import Forward, GenerationPlan, Ids, Mask, Tap, blocks_of, check_fits, host_id
+from runtime.blocks import blocks_of, check_fits, host_id
+from runtime.hook import Forward, Mask, Tap
+from runtime.plan import GenerationPlan, Ids
 from tests import hosts
 from tests.hosts import BLOCKS, BOS, HIDDEN, HOSTS, PAD
 
