@@ -10,11 +10,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from host_recipe import EOS, PAD, Recipe
 from transformers import PreTrainedTokenizerFast
+from wordnet_texts import Texts
 
 from lenses.importers.wordnet import Synset, WordNet, is_held_out
-from scripts.host_recipe import EOS, PAD, Recipe
-from scripts.wordnet_texts import Texts
 
 
 class Corpus:

@@ -35,6 +35,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from counting import Trigram, Unigram, perplexity, trigrams
+from host_corpus import Corpus, batches_of, encode, padded
+from host_recipe import (
+    HOST_ID,
+    PAD,
+    Recipe,
+    generation_config,
+    host_config,
+    train_tokenizer,
+)
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from torch.nn import functional
@@ -44,16 +54,6 @@ from lenses.errors import ConfigError, PhoropterError
 from lenses.files import atomic_directory, write_atomically
 from lenses.importers.wordnet import HELD_OUT_RULE, read_wordnet
 from lenses.text import canonical_json
-from scripts.counting import Trigram, Unigram, perplexity, trigrams
-from scripts.host_corpus import Corpus, batches_of, encode, padded
-from scripts.host_recipe import (
-    HOST_ID,
-    PAD,
-    Recipe,
-    generation_config,
-    host_config,
-    train_tokenizer,
-)
 
 # Shapes: B rows of a batch, T tokens of a row (one document, padded), V vocabulary.
 

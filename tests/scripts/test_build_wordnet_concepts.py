@@ -5,11 +5,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pytest
+from build_wordnet_concepts import TOP, Rules, choose, main
 
 from lenses.concept import Hierarchy
 from lenses.errors import ConfigError
 from lenses.importers.wordnet import WordNet, read_wordnet
-from scripts.build_wordnet_concepts import TOP, Rules, choose, main
 from tests.wordnet_dict import Entry, write
 
 SMALL = Rules(descendants=4, family=3, nearly_all=0.8)

@@ -4,10 +4,9 @@ import math
 
 import numpy as np
 import pytest
+from counting import Trigram, Unigram, perplexity, trigrams
 from hypothesis import given
 from hypothesis import strategies as st
-
-from scripts.counting import Trigram, Unigram, perplexity, trigrams
 
 VOCABULARY = 7
 DOCUMENTS = st.lists(

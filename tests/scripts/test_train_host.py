@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from host_corpus import Corpus, batches_of, encode, padded
+from host_recipe import BOS, EOS, HOST_ID, Recipe, host_config, train_tokenizer
 from hypothesis import given
 from hypothesis import strategies as st
+from train_host import Training, main, measure, next_token_loss, save_host
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Gemma3ForCausalLM
 
 from lenses.errors import ConfigError
 from lenses.importers.wordnet import is_held_out, read_wordnet
-from scripts.host_corpus import Corpus, batches_of, encode, padded
-from scripts.host_recipe import BOS, EOS, HOST_ID, Recipe, host_config, train_tokenizer
-from scripts.train_host import Training, main, measure, next_token_loss, save_host
 from tests.wordnet_dict import Entry, write
 
 TINY = Recipe(
