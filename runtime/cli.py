@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from runtime.config import MonitorConfig
     from runtime.display import LiveView, PlainView
     from runtime.host import Host
+    from runtime.monitor import Monitor
     from runtime.session import Session
 
 DEFAULT_PROMPT = "A violin is"
@@ -128,13 +129,15 @@ def watch(
     )
     sampling = {"do_sample": True, "temperature": temperature} if temperature else {"do_sample": False}
     where = choose_pack(pack, model)
-    with _announced(f"loading {one_line(model or where)} ..."):
-        lenses, host = _load(where, model, device)
-    from runtime.host import quiet  # not above: whatever is wrong so far is said without waiting for torch
-
     generation = {"max_new_tokens": max_new_tokens, "seed": seed, **sampling}
-    with quiet():
-        _watch(lenses, host, config, prompt, show, jsonl, generation)
+    with ExitStack() as stack:
+        with _announced(f"loading {one_line(model or where)} ..."):
+            monitor = stack.enter_context(_open_monitor(where, config, device))
+            host = _load_host(monitor.pack, where, model, device)
+        from runtime.host import quiet  # not above: what is wrong so far is said without waiting for torch
+
+        stack.enter_context(quiet())
+        _watch(monitor, host, prompt, show, jsonl, generation)
 
 
 @pack_app.command("list")
@@ -199,26 +202,34 @@ def verify_pack(
     )
 
 
-def _load(where: str, model: str | None, device: str | None) -> "tuple[LensPack, Host]":
-    """Open the pack, then load the host: damage and mismatches show before gigabytes are read."""
+def _open_monitor(where: str, config: "MonitorConfig", device: str | None) -> "Monitor":
+    """Open the pack and make the monitor: damage and small budgets show before gigabytes of a host are read."""
     from lenses.pack import LensPack
+    from runtime.host import check_device
+    from runtime.monitor import Monitor
+
+    pack = LensPack.from_pretrained(where)
+    check_device(device)
+    return Monitor(pack, config)
+
+
+def _load_host(pack: "LensPack", where: str, model: str | None, device: str | None) -> "Host":
+    """Load the host that was asked for, by default the one that the pack was made for."""
     from runtime.host import load_host
     from runtime.packs import check_made_for
 
-    pack = LensPack.from_pretrained(where)
     made_for = pack.config.host
     model = model or made_for.id
     if model == made_for.id and pack.host_dir is not None:
-        return pack, load_host(pack.host_dir, device=device)
+        return load_host(pack.host_dir, device=device)
     check_made_for(where, pack.config, model)
     revision = made_for.revision if model == made_for.id else None
-    return pack, load_host(model, revision=revision, device=device)
+    return load_host(model, revision=revision, device=device)
 
 
 def _watch(
-    pack: "LensPack",
+    monitor: "Monitor",
     host: "Host",
-    config: "MonitorConfig",
     prompt: str,
     show: int,
     jsonl: str | None,
@@ -226,7 +237,6 @@ def _watch(
 ) -> None:
     """Generate, show and write; leaves a whole file and a whole terminal behind whatever happens."""
     from runtime.generate import encode
-    from runtime.monitor import Monitor
     from runtime.session import Session
     from runtime.sink import JsonLines
     from runtime.transcript import Transcript
@@ -235,8 +245,7 @@ def _watch(
     ids = encode(host.model, host.tokenizer, prompt, limit)["input_ids"][0].tolist()
     reader_gone = False
     with ExitStack() as stack:
-        monitor = stack.enter_context(Monitor(pack, config))
-        title = f"{host.id} · {pack.path.name}"
+        title = f"{host.id} · {monitor.pack.path.name}"
         session = Session(Transcript(host.tokenizer, ids), monitor.stats, title, limit, show)
         monitor.subscribe(session.pace)
         if jsonl is not None:

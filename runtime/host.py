@@ -66,7 +66,7 @@ def load_host(
     and for small bf16 models (see FP32_ON_CPU_BYTES), and that Gemma-3 never gets fp16. Raises HostError,
     and ConfigError for a device that is not there.
     """
-    where = _device(device)
+    where = check_device(device)
     title = quoted(os.fspath(name))
     path = _directory(name, revision)
     with quiet():
@@ -104,8 +104,8 @@ def quiet() -> Iterator[None]:
 # Where the host goes.
 
 
-def _device(device: str | torch.device | None) -> torch.device | None:
-    """The device asked for; None for `auto`. Raises ConfigError for one that is not there."""
+def check_device(device: str | torch.device | None) -> torch.device | None:
+    """The device asked for, or the best there is; None for `auto`. Raises ConfigError for one that is not there."""
     here = ["cpu"]
     if torch.accelerator.is_available():
         kind = torch.accelerator.current_accelerator().type  # type: ignore[union-attr]

@@ -82,7 +82,7 @@ def _pooled(
     rows_BTD: Floats, ids_BT: torch.Tensor, bos: int | None, config: InputConfig
 ) -> tuple[Floats, int]:
     """Input states of every position after BOS, and how many columns BOS takes: 1 or 0."""
-    begin = int(bool((ids_BT[:, 0] == bos).all()))
+    begin = int(bos is not None and bool((ids_BT[:, 0] == bos).all()))
     pool = Pool(config)
     columns = [pool.push(normalise(rows_BTD[:, t], config)) for t in range(begin, rows_BTD.shape[1])]
     return np.stack(columns, axis=1), begin

@@ -1,7 +1,5 @@
 """The hook sees every row of every host, changes and leaves nothing, refuses what it cannot follow."""
 
-# ruff: noqa: N802 - shape suffixes
-
 import copy
 import gc
 import weakref

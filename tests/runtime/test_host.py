@@ -89,7 +89,7 @@ def test_fp16_is_widened_on_a_cpu_and_refused_for_gemma(tmp_path: Path) -> None:
 
 def test_device_auto_leaves_placement_to_accelerate(stored: Path) -> None:
     model = load_host(stored, device="auto").model
-    assert model.device == torch.device(host_module._device(None) or "cpu")
+    assert model.device == torch.device(host_module.check_device(None) or "cpu")
     assert model(IDS.to(model.device)).logits.shape == (1, 4, hosts.VOCABULARY)
 
 

@@ -189,7 +189,9 @@ def test_a_run_that_goes_on_from_the_cache_of_the_one_before_goes_on_with_its_se
         whole, _ = run(alone, model, ids, max_new_tokens=3)
     assert [e.position for e in events] == list(range(second.sequences.shape[1] - 1))
     assert [e.token for e in events] == second.sequences[0, :-1].tolist()
-    assert [e.phase for e in events] == ["prompt"] * 4 + ["generation"] * 2 + ["prompt"] * 3 + ["generation"] * 2
+    assert [e.phase for e in events] == ["prompt"] * 4 + ["generation"] * 2 + ["prompt"] * 3 + [
+        "generation"
+    ] * 2
     for event, other in zip(events, whole, strict=True):
         assert event.logits == pytest.approx(other.logits, abs=1e-4)
 
