@@ -28,22 +28,29 @@ class Corpus:
         self._texts = Texts(self.training, lemma_of=names)
 
     def texts(self, epoch: int, *, with_chat: bool = True) -> list[str]:
-        """The documents of one epoch, one a training synset, shuffled; chat is marked by special tokens."""
+        """The documents of one epoch, shuffled; chat is marked by special tokens.
+
+        Every training synset is told once, from `common_from_epoch` on the common ones several times.
+        """
         recipe = self.recipe
         dice = np.random.default_rng([recipe.seed, epoch])
-        synsets: list[Synset] = list(self.training.values())
-        kinds = dice.random(len(synsets))
+        told: list[tuple[Synset, int]] = [(synset, epoch) for synset in self.training.values()]
+        if epoch >= recipe.common_from_epoch:
+            # A telling is another epoch's to the templates' dice: one that no run comes to.
+            again = [epoch + 1000 * telling for telling in range(1, recipe.common_tellings)]
+            told += [(one, other) for other in again for one in self.training.values() if one.is_common]
+        kinds = dice.random(len(told))
         texts = []
-        for index in dice.permutation(len(synsets)):
-            synset, kind = synsets[index], kinds[index]
+        for index in dice.permutation(len(told)):
+            (synset, telling), kind = told[index], kinds[index]
             if kind < recipe.walk_share:
-                texts.append(self._texts.walk(synset, seed=recipe.seed, epoch=epoch))
+                texts.append(self._texts.walk(synset, seed=recipe.seed, epoch=telling))
             elif kind < recipe.walk_share + recipe.chat_share and with_chat:
-                question, answer = self._texts.chat(synset, seed=recipe.seed, epoch=epoch)
+                question, answer = self._texts.chat(synset, seed=recipe.seed, epoch=telling)
                 asked = f"<start_of_turn>user\n{question}<end_of_turn>\n"
                 texts.append(f"{asked}<start_of_turn>model\n{answer}<end_of_turn>")
             else:
-                texts.append(self._texts.document(synset, seed=recipe.seed, epoch=epoch))
+                texts.append(self._texts.document(synset, seed=recipe.seed, epoch=telling))
         return texts
 
     def held_out_texts(self) -> list[str]:

@@ -67,15 +67,17 @@ def collect(
                 ids_BT[b, : len(encoded[x])] = torch.tensor(encoded[x])
             model(input_ids=ids_BT.to(model.device), use_cache=False, logits_to_keep=1)
             pooled_BTD, begin = _pooled(rows.take(), ids_BT, model.config.bos_token_id, config)
+            kept: list[tuple[int, int]] = []
             for b, x in enumerate(batch):
                 length = len(encoded[x]) - begin
                 picked = rng.choice(length, size=min(positions, length), replace=False)
-                for at in sorted({*picked.tolist(), length - 1}):
-                    states.append(pooled_BTD[b, at])
-                    owners.append(x)
-                    lasts.append(at == length - 1)
+                at = sorted({*picked.tolist(), length - 1})
+                kept += [(b, t) for t in at]
+                owners += [x] * len(at)
+                lasts += [t == length - 1 for t in at]
+            states.append(pooled_BTD[tuple(np.array(kept).T)])
             progress.advance(task, len(batch))
-    return States(np.stack(states), np.array(owners, np.int32), np.array(lasts))
+    return States(np.concatenate(states), np.array(owners, np.int32), np.array(lasts))
 
 
 def _pooled(

@@ -94,6 +94,13 @@ def test_every_epoch_has_every_training_synset_told_anew(corpus: Corpus) -> None
     assert sorted(corpus.texts(0)) != sorted(corpus.texts(1))
 
 
+def test_common_synsets_are_told_more_often_later_on(corpus: Corpus) -> None:
+    common = sum(one.is_common for one in corpus.training.values())
+    assert 0 < common < len(corpus.training)
+    assert len(corpus.texts(TINY.common_from_epoch - 1)) == len(corpus.training)
+    assert len(corpus.texts(TINY.common_from_epoch)) == len(corpus.training) + 3 * common
+
+
 def test_the_tokenizer_gives_back_what_it_was_given(corpus: Corpus) -> None:
     tokenizer = train_tokenizer(corpus.texts(0), 300)
     for text in ("A red bell is a bell.", "  Größe 12, “q”\n", "violin"):
