@@ -14,7 +14,7 @@ from host_recipe import EOS, PAD, Recipe
 from transformers import PreTrainedTokenizerFast
 from wordnet_texts import Texts
 
-from lenses.importers.wordnet import Synset, WordNet, is_held_out
+from lenses.importers.wordnet import WordNet, is_held_out
 
 
 class Corpus:
@@ -30,11 +30,13 @@ class Corpus:
     def texts(self, epoch: int, *, with_chat: bool = True) -> list[str]:
         """The documents of one epoch, shuffled; chat is marked by special tokens.
 
-        Every training synset is told once, from `common_from_epoch` on the common ones several times.
+        Every training synset is told once; from `common_from_epoch` on the common ones are told several times, and
+        from `common_only_from_epoch` on no others.
         """
         recipe = self.recipe
         dice = np.random.default_rng([recipe.seed, epoch])
-        told: list[tuple[Synset, int]] = [(synset, epoch) for synset in self.training.values()]
+        common_only = epoch >= recipe.common_only_from_epoch
+        told = [(one, epoch) for one in self.training.values() if one.is_common or not common_only]
         if epoch >= recipe.common_from_epoch:
             # A telling is another epoch's to the templates' dice: one that no run comes to.
             again = [epoch + 1000 * telling for telling in range(1, recipe.common_tellings)]
