@@ -9,7 +9,7 @@ ROOT = Path(__file__).parent.parent
 
 LEVELS = [
     {"lenses"},
-    {"runtime.config", "runtime.tiers", "runtime.environment"},
+    {"runtime.config", "runtime.tiers"},
     {"runtime.branches", "runtime.transcript"},
     {"runtime.events", "runtime.notebook", "runtime.frame"},
     {"runtime.expansion", "runtime.cache"},
@@ -19,7 +19,7 @@ LEVELS = [
     {"runtime.hook", "runtime.host", "runtime.generate"},
     {"runtime.monitor", "runtime.sink", "runtime.known"},
     {"runtime.session"},
-    {"runtime.display", "runtime.packs"},
+    {"runtime.display", "runtime.packs", "runtime.environment"},
     {"runtime.doctor"},
     {"runtime.cli"},
     {"scripts"},
