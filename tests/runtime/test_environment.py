@@ -100,7 +100,9 @@ def disagreeing(by: float) -> Any:
 
 def test_kernels_equal_the_reference() -> None:
     assert check_kernels().status == "ok"
-    assert check_kernels(lambda: disagreeing(0.0)).status == "ok", "the control that follows differs in this alone"
+    assert check_kernels(lambda: disagreeing(0.0)).status == "ok", (
+        "the control that follows differs in this alone"
+    )
 
 
 @pytest.mark.parametrize("by", [0.01, -5.0, np.nan])
