@@ -140,6 +140,63 @@ def watch(
         _watch(monitor, host, prompt, show, jsonl, generation)
 
 
+@app.command()
+def doctor(
+    model: Annotated[
+        str | None, typer.Option(help="Host: a directory or a hub id. Default: the one that the pack is for.")
+    ] = None,
+    pack: Annotated[
+        str | None,
+        typer.Option(
+            help="Lens pack: a directory, a name of `pack list`, or a hub id. Default: wordnet-mini."
+        ),
+    ] = None,
+    hot_budget: Annotated[str, typer.Option(help="Memory for lenses ready to score.")] = "512MiB",
+    warm_budget: Annotated[str, typer.Option(help="Memory for lenses kept beside them.")] = "2GiB",
+    device: Annotated[
+        str | None,
+        typer.Option(
+            help="cpu, cuda, cuda:1 and so on, or auto. Default: the best for the host, cpu for lenses."
+        ),
+    ] = None,
+) -> None:
+    """Look whether watching works here: this machine, the model, the pack, and the three together.
+
+    A line for each check: ok, warning or problem, what was found, and what to do. Exit code 2 if there is any problem.
+    A model is never downloaded for this.
+
+    \b
+    Examples:
+      phoropter doctor
+      phoropter doctor --model google/gemma-3-4b-pt --pack PATH
+      phoropter doctor --hot-budget 64MiB --warm-budget 0
+    """
+    from rich.console import Console
+
+    from runtime.config import MonitorConfig, parse_bytes
+    from runtime.display import print_findings
+    from runtime.environment import Finding, examine_machine
+
+    config = MonitorConfig(
+        hot_budget_bytes=parse_bytes(hot_budget),
+        warm_budget_bytes=parse_bytes(warm_budget),
+        device="cpu" if device in (None, "auto") else device,
+    )
+    with _announced("looking at everything ..."):
+        findings = list(examine_machine(Console(force_terminal=sys.stdout.isatty())))
+        if any(finding.status == "problem" for finding in findings):
+            findings.append(
+                Finding("pack, host", "warning", "not looked at", "mend the above, then type this again")
+            )
+        else:
+            from runtime.doctor import examine
+
+            findings += examine(model=model, pack=pack, config=config, device=device)
+    print_findings(findings)
+    if any(finding.status == "problem" for finding in findings):
+        raise typer.Exit(2)
+
+
 @pack_app.command("list")
 def list_packs() -> None:
     """List the lens packs that are here: in lens_packs/, and beside the installed package.
@@ -216,15 +273,10 @@ def _open_monitor(where: str, config: "MonitorConfig", device: str | None) -> "M
 def _load_host(pack: "LensPack", where: str, model: str | None, device: str | None) -> "Host":
     """Load the host that was asked for, by default the one that the pack was made for."""
     from runtime.host import load_host
-    from runtime.packs import check_made_for
+    from runtime.packs import host_of
 
-    made_for = pack.config.host
-    model = model or made_for.id
-    if model == made_for.id and pack.host_dir is not None:
-        return load_host(pack.host_dir, device=device)
-    check_made_for(where, pack.config, model)
-    revision = made_for.revision if model == made_for.id else None
-    return load_host(model, revision=revision, device=device)
+    name, revision = host_of(pack, where, model)
+    return load_host(name, revision=revision, device=device)
 
 
 def _watch(

@@ -1,7 +1,7 @@
 """How a monitored generation looks: a live view for terminals, plain lines for the rest, and tables.
 
-Views are told events and paint; they know nothing about models, tiers or where events come from. A colour
-stands for a branch of the hierarchy (a concept of level 0), so that it means one kind of thing throughout.
+Views are told events and paint; they know nothing about models, tiers or where events come from; `branches` has
+the colours.
 Shown are the most specific concepts (`event.leaves`): the strongest are nearly always the most general ones.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from time import perf_counter
 from typing import IO, TYPE_CHECKING
 
@@ -21,23 +20,14 @@ from rich.table import Table
 from rich.text import Text
 
 from lenses.text import is_plain, one_line
+from runtime.branches import TINT_FROM, Branches, Tint, format_probability, strongest_of
 from runtime.session import Session
 from runtime.transcript import Word
 
 if TYPE_CHECKING:  # these import torch, which tables need not wait for
-    from lenses.concept import Concept, Hierarchy
-    from runtime.events import Event, Score
+    from runtime.environment import Finding
+    from runtime.events import Event
 
-TINT_FROM = 0.5
-"""Calibrated probability from which a word takes the colour of its strongest concept."""
-
-_PALETTE = (
-    "#4e9fd6", "#f28e2b", "#59a14f", "#e15759", "#b07aa1", "#c9a227", "#3fa7a0", "#d37295",
-    "#8c8ce0", "#9c755f", "#86a83a", "#c46fd0", "#5f8fa8", "#d98a6a", "#6fae86", "#a89f91",
-)  # fmt: skip
-_MUTED = 0.55
-"""How far towards grey a colour goes when it is used a second time: hierarchies may have more branches than
-eyes tell colours apart."""
 _FRAME_S = 0.04
 """Frames are at least this far apart: painting must not cost what it shows."""
 _PARTS = " ▏▎▍▌▋▊▉"
@@ -172,40 +162,6 @@ class LiveView:
         return legend
 
 
-@dataclass(frozen=True, slots=True)
-class Tint:
-    """What a word takes from its strongest concept: the branch, by name, and that branch's colour."""
-
-    branch: str
-    colour: str
-
-
-class Branches:
-    """The branches of a hierarchy: a colour for each concept of level 0, shared by everything below it."""
-
-    def __init__(self, hierarchy: Hierarchy) -> None:
-        self._hierarchy = hierarchy
-
-    def tint(self, concept: Concept) -> Tint:
-        """The branch that the concept is in."""
-        top = self._hierarchy.path(self._hierarchy.index(concept.id))[0]
-        again, place = divmod(top, len(_PALETTE))
-        return Tint(self._hierarchy.concepts[top].name, _muted(_PALETTE[place], 1 - (1 - _MUTED) ** again))
-
-    def path(self, concept: Concept) -> list[str]:
-        """Names from level 0 down to the concept."""
-        indices = self._hierarchy.path(self._hierarchy.index(concept.id))
-        return [self._hierarchy.concepts[index].name for index in indices]
-
-
-def strongest_of(event: Event | None) -> Score | None:
-    """The concept that a word takes its colour from; None where nothing reaches `TINT_FROM`."""
-    if event is None:
-        return None
-    leaves = event.leaves(1)
-    return leaves[0] if leaves and leaves[0].probability >= TINT_FROM else None
-
-
 def format_word(word: Word, tokenizer: object, show: int) -> str:
     """One plain line for a word: position, whether it was read or written, its text, its concepts."""
     event = word.event
@@ -216,11 +172,6 @@ def format_word(word: Word, tokenizer: object, show: int) -> str:
         notes.append(f"[{event.coverage.failed} lenses not scored: {', '.join(event.failed) or event.state}]")
     text = f"'{one_line(word.text)}'" if word.text else special_name(tokenizer, word.token)
     return f"{word.position:5d}  {'read ' if word.is_read else 'wrote'}  {text:<16}  {' '.join(notes)}"
-
-
-def format_probability(score: Score) -> str:
-    """A probability with two digits; `?` marks a lens that is not calibrated."""
-    return f"{score.probability:.2f}{'' if score.calibrated else '?'}"
 
 
 def format_path(names: Sequence[str], width: int) -> Text:
@@ -262,6 +213,33 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         print("\t".join(row))
 
 
+def print_findings(findings: Sequence[Finding]) -> None:
+    """Print what a check-up found and how many problems that are: a table on a terminal, lines with tabs elsewhere."""
+    count = {status: sum(finding.status == status for finding in findings) for status in _STATUS_STYLES}
+    if sys.stdout.isatty():
+        table = Table(box=box.SIMPLE_HEAD)
+        for column in ("", "check", "found, and what to do"):
+            table.add_column(column, overflow="fold")
+        for finding in findings:
+            style = _STATUS_STYLES[finding.status]
+            said = Text(finding.found)
+            if finding.advice:
+                said.append(f"\n→ {finding.advice}", style)
+            table.add_row(Text(finding.status, style), finding.check, said)
+        Console().print(table)
+    else:
+        for finding in findings:
+            print("\t".join(filter(None, (finding.status, finding.check, finding.found, finding.advice))))
+    print(f"{_counted(count['problem'], 'problem')}, {_counted(count['warning'], 'warning')}")
+
+
+_STATUS_STYLES = {"ok": "green", "warning": "yellow", "problem": "bold red"}
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count or 'no'} {noun}{'' if count == 1 else 's'}"
+
+
 def _panel(title: Text, lines: Iterable[Text], width: int, subtitle: str | None = None) -> Panel:
     return Panel(
         Group(*lines),
@@ -278,12 +256,6 @@ def _panel(title: Text, lines: Iterable[Text], width: int, subtitle: str | None 
 def _name(word: Word, session: Session) -> str:
     text = visible(word.text).strip()
     return f"“{text}”" if text else special_name(session.transcript.tokenizer, word.token)
-
-
-def _muted(colour: str, share: float) -> str:
-    """A `#rrggbb` colour, mixed with this share of grey."""
-    parts = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
-    return "#" + "".join(f"{round(part + (128 - part) * share):02x}" for part in parts)
 
 
 def _bar(share: float, width: int) -> str:

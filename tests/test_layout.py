@@ -10,15 +10,17 @@ ROOT = Path(__file__).parent.parent
 LEVELS = [
     {"lenses"},
     {"runtime.config", "runtime.tiers"},
-    {"runtime.events"},
+    {"runtime.branches", "runtime.transcript"},
+    {"runtime.events", "runtime.notebook", "runtime.frame"},
     {"runtime.expansion", "runtime.cache"},
     {"runtime.engine"},
     {"runtime.plan"},
     {"runtime.blocks"},
     {"runtime.hook", "runtime.host", "runtime.generate"},
-    {"runtime.monitor", "runtime.sink", "runtime.transcript"},
+    {"runtime.monitor", "runtime.sink", "runtime.known"},
     {"runtime.session"},
-    {"runtime.display", "runtime.packs"},
+    {"runtime.display", "runtime.packs", "runtime.environment"},
+    {"runtime.doctor"},
     {"runtime.cli"},
     {"scripts"},
 ]
@@ -30,6 +32,7 @@ DOORS = {
     "numba": {"lenses/kernels.py"},
     "huggingface_hub": {"lenses/hub.py", "runtime/host.py"},
     "typer": {"runtime/cli.py"},
+    "pandas": {"runtime/frame.py"},
 }
 """Library to the only files that may import it."""
 

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from runtime import packs
+from runtime import environment, packs
 from runtime.cli import main
+from runtime.environment import Finding
 from tests import hosts
 from tests.packs import make_pack
 from tests.watched import named_nodes
@@ -152,7 +153,7 @@ def test_version_and_help(run: Type) -> None:
         code, said, errors = run(*words)
         assert (code, errors) == (0, "")
         assert "Usage: phoropter" in said
-    for command in (["watch"], ["pack", "list"], ["pack", "show"], ["pack", "verify"]):
+    for command in (["watch"], ["doctor"], ["pack", "list"], ["pack", "show"], ["pack", "verify"]):
         assert f"phoropter {' '.join(command)}" in run(*command, "--help")[1].partition("Example")[2]
 
 
@@ -171,6 +172,40 @@ def test_pack_list_show_and_verify(run: Type) -> None:
     code, said, _ = run("pack", "verify", f"lens_packs/{packs.DEFAULT_PACK}")
     assert code == 0
     assert said.startswith(f"ok: lens_packs/{packs.DEFAULT_PACK}: 21 lenses in 10 families")
+
+
+def test_doctor_prints_a_line_a_check_and_fails_only_on_problems(run: Type, copied: Path) -> None:
+    code, said, errors = run("doctor")
+    assert (code, errors) == (0, "")
+    *lines, summary = [line.split("\t") for line in said.splitlines()]
+    assert [line[1] for line in lines[:6]] == ["libraries", "kernels", "threads", "hub", "terminal", "pack"]
+    assert {line[0] for line in lines} <= {"ok", "warning"}
+    assert summary[0].startswith("no problems, ")
+    code, said, errors = run("doctor", "--hot-budget", "1KiB")
+    assert (code, errors) == (2, "")
+    assert re.search(r"^problem\tbudgets\t.*\traise the hot budget$", said, re.MULTILINE)
+    assert said.splitlines()[-1].startswith("1 problem, ")
+    flip_a_byte(copied / "lenses-00001-of-00001.safetensors")
+    code, said, errors = run("doctor", "--pack", copied)
+    assert (code, errors) == (2, "")
+    assert re.search(r"^problem\tbytes\t.*\tfetch the pack again$", said, re.MULTILINE)
+
+
+def test_doctor_refuses_settings_that_cannot_hold(run: Type) -> None:
+    code, said, errors = run("doctor", "--hot-budget", "lots")
+    assert (code, said) == (2, "")
+    assert re.fullmatch(r"error: [^\n]*512MiB[^\n]*\n", errors)
+
+
+def test_doctor_looks_no_further_than_a_broken_machine(run: Type, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = Finding("libraries", "problem", "torch is 1.0", "pip install 'torch>=2.11'")
+    monkeypatch.setattr(environment, "check_libraries", lambda: broken)
+    code, said, _ = run("doctor")
+    assert code == 2
+    assert [line.split("\t")[:2] for line in said.splitlines()[:-1]] == [
+        ["problem", "libraries"],
+        ["warning", "pack, host"],
+    ]
 
 
 def test_an_empty_shelf_says_so(run: Type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -362,6 +397,16 @@ def test_a_terminal_gets_a_live_view_and_keeps_its_last_frame(shelf: Path) -> No
     assert live.count(b"\x1b[H") > 1, "more than one frame"
     assert b"20/20 tokens" in left_behind
     assert b"active before" in left_behind
+
+
+def test_doctor_draws_a_table_on_a_terminal(shelf: Path) -> None:
+    terminal = Terminal(shelf, "doctor", "--hot-budget", "1KiB")
+    assert terminal.end() == 2
+    said = re.sub(rb"\x1b\[[0-9;]*m", b"", terminal.painted).decode()
+    assert "found, and what to do" in said
+    assert "→ raise the hot budget" in said
+    assert b"Traceback" not in terminal.painted
+    assert "\t" not in said
 
 
 def test_ctrl_c_restores_the_terminal_and_keeps_whole_lines(shelf: Path, tmp_path: Path) -> None:

@@ -8,16 +8,13 @@ import numpy as np
 import pytest
 from rich.console import Console, RenderableType
 
-from lenses.concept import Hierarchy
+from runtime.branches import Branches, strongest_of
 from runtime.display import (
-    TINT_FROM,
-    Branches,
     LiveView,
     PlainView,
     format_path,
     format_word,
     print_table,
-    strongest_of,
     visible,
 )
 from runtime.events import Coverage, Event
@@ -182,30 +179,6 @@ def test_a_word_has_the_colour_of_its_strongest_concept(watched: Watched) -> Non
         rgb = ";".join(str(int(colour[i : i + 2], 16)) for i in (1, 3, 5))
         assert f"\x1b[38;2;{rgb}m {watched.tokenizer.decode(event.next_token)}" in text
     assert tinted
-
-
-def test_branches_have_colours_of_their_own(watched: Watched) -> None:
-    branches = Branches(watched.pack.hierarchy)
-    tints = {concept.id: branches.tint(concept) for concept in watched.pack.hierarchy}
-    for id, tint in tints.items():
-        assert tint.branch == id.split(".")[0]
-    assert len({tint.colour for tint in tints.values()}) == 3
-
-
-def test_more_branches_than_colours_still_differ() -> None:
-    many = Hierarchy.build((f"c{i}", f"branch {i}", None) for i in range(48))
-    branches = Branches(many)
-    assert len({branches.tint(concept).colour for concept in many}) == 48
-
-
-def test_what_is_unlikely_gives_no_colour(watched: Watched) -> None:
-    event = watched.events[5]
-    quiet = replace(
-        event, logits=np.full_like(event.logits, -50) / event.pack.heads.platt_slope[event.scored]
-    )
-    assert quiet.probabilities.max() < TINT_FROM
-    assert strongest_of(quiet) is None
-    assert strongest_of(None) is None
 
 
 def test_without_colour_there_is_none(watched: Watched) -> None:
