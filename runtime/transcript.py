@@ -4,9 +4,9 @@ A word of the prompt has the event of its own row; a generated word has that of 
 predicted it. Knows nothing about terminals or colours; every view of a sequence starts here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from runtime.events import Event
@@ -73,6 +73,15 @@ class Transcript:
         self._pieces = TextPieces(self.tokenizer)
         for token in self.prompt:
             self._append(token)
+
+    @classmethod
+    def of(cls, tokenizer: Any, events: "Iterable[Event]", *, sequence: int = 0) -> Self:
+        """The words that the events of one sequence tell of, such as those in `monitor.events`."""
+        told = [event for event in events if event.sequence == sequence]
+        transcript = cls(tokenizer, [event.token for event in told if event.phase == "prompt"])
+        for event in told:
+            transcript.add(event)
+        return transcript
 
     @property
     def generated(self) -> int:

@@ -19,6 +19,7 @@ LEVELS = [
     {"runtime.monitor", "runtime.sink", "runtime.transcript"},
     {"runtime.session"},
     {"runtime.display", "runtime.packs"},
+    {"runtime.page"},
     {"runtime.cli"},
     {"scripts"},
 ]
