@@ -98,7 +98,8 @@ def watch(
         str | None, typer.Option(metavar="FILE", help="Also write every event to FILE, one a line.")
     ] = None,
     html: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Also write the run to FILE, as one page for a browser.")
+        str | None,
+        typer.Option(metavar="FILE", help="Also write the run to FILE, as one page for a browser."),
     ] = None,
 ) -> None:
     """Let a model write, and see the concepts that are active inside it beside every word.
@@ -278,17 +279,19 @@ def _page_at_the_end(
     from lenses.files import AtomicFile
     from runtime.page import format_page
 
-    facts = [
-        ("sampling", f"temperature {generation.get('temperature', 0):g}, seed {generation['seed']}"),
-        ("phoropter", installed_version("phoropter")),
-    ]
+    sampled = f"temperature {generation.get('temperature', 0):g}, seed {generation['seed']}"
+    facts = [("phoropter", installed_version("phoropter")), ("sampling", sampled)]
+
+    def page() -> str:
+        return format_page(monitor, session.transcript, title=session.title, pace=session.pace, facts=facts)
+
     with AtomicFile(path) as file:
         try:
             yield
         except KeyboardInterrupt:
-            file.write(format_page(monitor, session.transcript, title=session.title, pace=session.pace, facts=facts))
+            file.write(page())
             raise
-        file.write(format_page(monitor, session.transcript, title=session.title, pace=session.pace, facts=facts))
+        file.write(page())
 
 
 def _view(session: "Session") -> "LiveView | PlainView":

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
+from lenses.errors import ConfigError
+
 if TYPE_CHECKING:
     from runtime.events import Event
 
@@ -76,8 +78,17 @@ class Transcript:
 
     @classmethod
     def of(cls, tokenizer: Any, events: "Iterable[Event]", *, sequence: int = 0) -> Self:
-        """The words that the events of one sequence tell of, such as those in `monitor.events`."""
+        """The words that the events of one sequence tell of, such as those in `monitor.events`.
+
+        Raises ConfigError where the first ones are missing: the prompt's words are told by them alone.
+        """
         told = [event for event in events if event.sequence == sequence]
+        if not told or told[0].position:
+            found = f"begin at position {told[0].position}" if told else "are none"
+            raise ConfigError(
+                f"the events of sequence {sequence} {found}, expected 0; watch with prompt events, or give "
+                "Transcript the prompt's tokens and add the events"
+            )
         transcript = cls(tokenizer, [event.token for event in told if event.phase == "prompt"])
         for event in told:
             transcript.add(event)

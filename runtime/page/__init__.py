@@ -35,7 +35,7 @@ def format_page(
 ) -> str:
     """The page of one sequence, as text to be stored as UTF-8.
 
-        monitor.events ... Transcript.of(tokenizer, monitor.events)
+        transcript = Transcript.of(tokenizer, monitor.events)
         Path("out.html").write_text(format_page(monitor, transcript), encoding="utf-8")
 
     `title` is by default the host's id with the pack's name. With a `pace` that was subscribed to the monitor the page
@@ -55,7 +55,9 @@ def format_page(
         "data": embedded_json(contents),
     }
     # In one pass: what is put in may look like a place to put things in.
-    return _PLACE.sub(lambda place: parts[place[1]], here.joinpath("template.html").read_text(encoding="utf-8"))
+    return _PLACE.sub(
+        lambda place: parts[place[1]], here.joinpath("template.html").read_text(encoding="utf-8")
+    )
 
 
 def embedded_json(value: object) -> str:

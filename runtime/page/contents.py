@@ -216,6 +216,7 @@ def _configuration(config: MonitorConfig, pack: LensPack) -> Rows:
 def _problems(stats: MonitorStats, events: Sequence[Event], words: Sequence[Word]) -> list[str]:
     """Whatever was not seen and should have been, in sentences."""
     problems = []
+    read = sum(word.is_read for word in words)  # the next word has no event where the prompt was to have none
     if count := stats.positions["non_finite"]:
         problems.append(f"{count:,} rows of the host were not finite; nothing could be scored there.")
     lost = [event for event in events if event.coverage.failed and event.state != "non_finite"]
@@ -227,6 +228,6 @@ def _problems(stats: MonitorStats, events: Sequence[Event], words: Sequence[Word
         )
     if pending := sum(event.coverage.pending > 0 for event in events):
         problems.append(f"{pending:,} positions are incomplete: some families had not come yet.")
-    if unseen := sum(word.event is None for word in words if not word.is_read):
+    if unseen := sum(word.event is None for word in words[read + 1 :]):
         problems.append(f"{unseen:,} generated words have no event.")
     return problems

@@ -20,6 +20,9 @@
   };
   const plural = (count, one, many) => `${count.toLocaleString("en")} ${count === 1 ? one : many}`;
 
+  /* Shares of colour in a word's background; with more than the strongest, letters would be hard to read. */
+  const FAINTEST = 0.1, STRONGEST = 0.52;
+
   // What was seen.
 
   const { name: names, parent: parents, id: ids } = data.concepts;
@@ -27,10 +30,19 @@
   const children = names.map(() => []);
   const tops = [];
   parents.forEach((parent, concept) => (parent < 0 ? tops : children[parent]).push(concept));
-  const path = (concept) => (parents[concept] < 0 ? [concept] : [...path(parents[concept]), concept]);
-  const top = names.map((_, concept) => path(concept)[0]);
+  const paths = []; // a parent comes before its children
+  parents.forEach((parent, concept) => paths.push(parent < 0 ? [concept] : [...paths[parent], concept]));
+  const top = paths.map((path) => path[0]);
   const colour = (concept) => data.colours[top[concept]];
-  const above = (concept) => path(concept).slice(0, -1).map((index) => names[index]).join(" › ");
+  /* The way down to a concept; where that is longer than `most` letters the middle goes first. */
+  const above = (concept, most = Infinity) => {
+    const steps = paths[concept].slice(0, -1).map((index) => names[index]);
+    let kept = steps;
+    for (let dropped = 1; kept.join(" › ").length > most && dropped < steps.length - 1; dropped++) {
+      kept = [steps[0], "…", ...steps.slice(1 + dropped)];
+    }
+    return kept.join(" › ");
+  };
   const isCalibrated = (concept) => data.concepts.calibrated[concept] === "1";
 
   const said = (probability, concept) => probability.toFixed(2) + (isCalibrated(concept) ? "" : "?");
@@ -108,6 +120,8 @@
   function layText() {
     const text = $("text");
     words.forEach((word, index) => {
+      // A direction that a token turns on would reach to the end of the text.
+      if (/[\u202a-\u202e\u2066-\u2069]/.test(word.text)) wordElements[index].style.unicodeBidi = "isolate";
       const [lead, tail] = word.text.trim() ? [word.text.match(/^\s*/)[0], word.text.match(/\s*$/)[0]] : ["", word.text];
       text.append(lead, wordElements[index], tail);
     });
@@ -128,7 +142,7 @@
         add(paint, "100% 2.5px", `0 calc(100% - ${(lanes.length - 1 - lane) * 4}px)`, "padding-box");
       });
       if (event && event.strongest !== null) {
-        const share = 0.1 + 0.42 * (event.of[event.strongest] - data.tint_from) / (1 - data.tint_from);
+        const share = FAINTEST + (STRONGEST - FAINTEST) * (event.of[event.strongest] - data.tint_from) / (1 - data.tint_from);
         add(`color-mix(in srgb, ${colour(event.strongest)} ${(100 * share).toFixed(1)}%, transparent)`, "100% 100%", "0 0", lanes.length && !wordElements[index].matches(".mark") ? "content-box" : "padding-box");
       }
       const style = wordElements[index].style;
@@ -159,7 +173,7 @@
     const ramp = tinted.size ? colour([...tinted].sort((a, b) => b[1] - a[1])[0][0]) : "#888888";
     $("scale").append(
       make("span", {}, `Tint: how probable the word’s strongest concept is, from ${data.tint_from.toFixed(2)}`),
-      make("i", { style: { background: `linear-gradient(90deg, color-mix(in srgb, ${ramp} 10%, transparent), color-mix(in srgb, ${ramp} 52%, transparent))` } }),
+      make("i", { style: { background: `linear-gradient(90deg, color-mix(in srgb, ${ramp} ${100 * FAINTEST}%, transparent), color-mix(in srgb, ${ramp} ${100 * STRONGEST}%, transparent))` } }),
       make("span", {}, "to 1.00."),
       make("span", {}, make("em", {}, "Italic"), ": read as the prompt. Upright: written; its concepts were active before the word was."),
     );
@@ -198,7 +212,7 @@
       return make("div", { className: "track", role: "group", "aria-label": `${names[concept]}: ${best}, ${plural(on[concept], "word", "words")} from ${data.tint_from.toFixed(2)}`, data: { track: concept } },
         make("div", { className: "track-head", style: { "--c": colour(concept) } },
           make("span", { title: explained(concept) }, make("span", { className: "swatch" }), make("span", { className: "label" }, names[concept])),
-          make("span", { className: "path" }, [above(concept), graded(concept)].filter(Boolean).join(" · ")),
+          make("span", { className: "path" }, [above(concept, 60), graded(concept)].filter(Boolean).join(" · ")),
           make("span", { className: "peak" }, best),
           make("button", { type: "button", className: "remove", "aria-label": `Remove ${names[concept]}`, data: { remove: concept } }, "×")),
         svg);
@@ -253,8 +267,8 @@
     },
     make("span", { className: "line" }, make("span", { className: "label" }, names[concept]), make("span", { className: "value" }, value)),
     make("span", { className: "gauge" }, make("i", { style: { width: `${(100 * share).toFixed(1)}%` } })),
-    make("span", { className: "line" }, make("span", { className: "path" }, above(concept) || "top of the hierarchy"),
-      make("span", { className: "grade" }, graded(concept))));
+    make("span", { className: "line" }, make("span", { className: "path", title: above(concept) }, above(concept, 34) || "top of the hierarchy"),
+      make("span", { className: `grade ${data.concepts.grade[concept]}` }, graded(concept))));
   }
 
   function showTop(word) {
@@ -277,7 +291,7 @@
     if (word === null) {
       $("side-kicker").textContent = "Over the whole text";
       $("side-title").textContent = "What was active";
-      $("side-said").textContent = `Counted at the words where a concept is one of the most specific from ${data.tint_from.toFixed(2)}. Choose a word to see its own.`;
+      $("side-said").textContent = `Words at which a concept is among the most specific, from ${data.tint_from.toFixed(2)}; in the hierarchy, its peak and these words. Choose a word to see its own.`;
       return;
     }
     const event = word.event;
@@ -302,7 +316,7 @@
     const of = word === null ? peak : word.event?.of ?? new Float32Array(count).fill(NaN);
     const brightest = new Set((word === null ? byRank.slice(0, 24) : names.map((_, concept) => concept).filter((concept) => of[concept] >= data.tint_from)));
     const lit = new Uint8Array(count);
-    for (const concept of brightest) for (const step of path(concept)) lit[step] = 1;
+    for (const concept of brightest) for (const step of paths[concept]) lit[step] = 1;
     const node = (concept) => {
       const below = children[concept].filter((child) => !Number.isNaN(of[child]));
       const isOpen = below.length > 0 && (opened.has(concept) || (!closed.has(concept) && below.some((child) => lit[child])));
@@ -334,16 +348,16 @@
     $("tree").replaceChildren(...(roots.length ? family(roots, -1) : [make("li", { className: "said-not" }, "Nothing was scored here.")]));
   }
 
-  let painted;
+  let painted, marked = [];
   function show() {
     const at = shown();
     const word = at === null ? null : words[at];
     showHead(word);
     if (painted !== at) { showTop(word); showTree(word); $("side").scrollTop = 0; painted = at; }
-    wordElements.forEach((element, index) => {
-      element.classList.toggle("shown", index === at);
-      element.setAttribute("aria-selected", state.pinned && index === state.selected);
-    });
+    for (const element of marked) { element.classList.remove("shown"); element.setAttribute("aria-selected", "false"); }
+    marked = [at, state.selected].filter((index) => index !== null).map((index) => wordElements[index]);
+    if (at !== null) wordElements[at].classList.add("shown");
+    if (state.pinned) wordElements[state.selected].setAttribute("aria-selected", "true");
     document.body.classList.toggle("chosen", state.selected !== null);
     for (const cursor of document.querySelectorAll(".cursor")) cursor.setAttribute("x", at ?? -9);
   }
@@ -352,7 +366,8 @@
 
   function focusWord(index, { scroll = true } = {}) {
     const at = Math.min(words.length - 1, Math.max(0, index));
-    wordElements.forEach((element, i) => { element.tabIndex = i === at ? 0 : -1; });
+    for (const element of $("text").querySelectorAll('[tabindex="0"]')) element.tabIndex = -1;
+    wordElements[at].tabIndex = 0;
     wordElements[at].focus({ preventScroll: !scroll });
     if (scroll) wordElements[at].scrollIntoView({ block: "nearest" });
   }
@@ -560,7 +575,9 @@
   $("problems").hidden = !data.problems.length;
   $("facts").append(...data.facts.map(([heading, rows]) => make("section", {}, make("h3", {}, heading),
     make("dl", {}, ...rows.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)])))));
-  state.tracks = data.tracks.length ? data.tracks : byRank.slice(0, 3);
+  // Without a wish, the leading concepts of the leading branches: three of one branch would say the same thing thrice.
+  const leaders = byRank.filter((concept, at) => byRank.findIndex((other) => top[other] === top[concept]) === at);
+  state.tracks = data.tracks.length ? data.tracks : leaders.slice(0, 3);
   nameTheme();
   layText();
   layLegend();
