@@ -135,7 +135,8 @@
       const event = word.event;
       const layers = [];
       const add = (paint, size, position, clip) => layers.push({ paint, size, position, clip });
-      lanes.forEach((concept, lane) => {
+      const isMark = wordElements[index].matches(".mark"); // too small for lanes
+      if (!isMark) lanes.forEach((concept, lane) => {
         const probability = event ? event.of[concept] : NaN;
         const paint = Number.isNaN(probability) ? "transparent"
           : `color-mix(in srgb, ${colour(concept)} ${(8 + 92 * probability).toFixed(0)}%, transparent)`;
@@ -143,7 +144,7 @@
       });
       if (event && event.strongest !== null) {
         const share = FAINTEST + (STRONGEST - FAINTEST) * (event.of[event.strongest] - data.tint_from) / (1 - data.tint_from);
-        add(`color-mix(in srgb, ${colour(event.strongest)} ${(100 * share).toFixed(1)}%, transparent)`, "100% 100%", "0 0", lanes.length && !wordElements[index].matches(".mark") ? "content-box" : "padding-box");
+        add(`color-mix(in srgb, ${colour(event.strongest)} ${(100 * share).toFixed(1)}%, transparent)`, "100% 100%", "0 0", lanes.length && !isMark ? "content-box" : "padding-box");
       }
       const style = wordElements[index].style;
       style.backgroundImage = layers.map(({ paint }) => `linear-gradient(${paint}, ${paint})`).join(", ");
