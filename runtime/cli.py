@@ -97,6 +97,10 @@ def watch(
     jsonl: Annotated[
         str | None, typer.Option(metavar="FILE", help="Also write every event to FILE, one a line.")
     ] = None,
+    html: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Also write the run to FILE, as one page for a browser."),
+    ] = None,
 ) -> None:
     """Let a model write, and see the concepts that are active inside it beside every word.
 
@@ -107,6 +111,7 @@ def watch(
       phoropter watch
       phoropter watch "The dog" --max-new-tokens 24 --temperature 0
       phoropter watch "The dog" --jsonl out.jsonl | head
+      phoropter watch "The dog" --html out.html
     """
     from runtime.config import MonitorConfig, parse_bytes, parse_levels
     from runtime.packs import choose_pack
@@ -137,7 +142,7 @@ def watch(
         from runtime.host import quiet  # not above: what is wrong so far is said without waiting for torch
 
         stack.enter_context(quiet())
-        _watch(monitor, host, prompt, show, jsonl, generation)
+        _watch(monitor, host, prompt, show, jsonl, html, generation)
 
 
 @app.command()
@@ -285,6 +290,7 @@ def _watch(
     prompt: str,
     show: int,
     jsonl: str | None,
+    html: str | None,
     generation: dict[str, Any],
 ) -> None:
     """Generate, show and write; leaves a whole file and a whole terminal behind whatever happens."""
@@ -302,6 +308,8 @@ def _watch(
         monitor.subscribe(session.pace)
         if jsonl is not None:
             monitor.subscribe(stack.enter_context(JsonLines(jsonl, show=show)))
+        if html is not None:
+            stack.enter_context(_page_at_the_end(html, monitor, session, generation))
         # Closed before the file is: the host's thread writes to it until it has ended.
         events = monitor.stream(host.model, host.tokenizer, prompt, **generation)
         stack.enter_context(closing(events))
@@ -313,6 +321,29 @@ def _watch(
             reader_gone = True  # no reason to lose the file
     if reader_gone:
         raise BrokenPipeError(errno.EPIPE, "the reader of the output has gone")
+
+
+@contextmanager
+def _page_at_the_end(
+    path: str, monitor: "Monitor", session: "Session", generation: dict[str, Any]
+) -> "Iterator[None]":
+    """Write the page of the run when it is over, after Ctrl-C too; whether it can be written shows before."""
+    from lenses.files import AtomicFile
+    from runtime.page import format_page
+
+    sampled = f"temperature {generation.get('temperature', 0):g}, seed {generation['seed']}"
+    facts = [("phoropter", installed_version("phoropter")), ("sampling", sampled)]
+
+    def page() -> str:
+        return format_page(monitor, session.transcript, title=session.title, pace=session.pace, facts=facts)
+
+    with AtomicFile(path) as file:
+        try:
+            yield
+        except KeyboardInterrupt:
+            file.write(page())
+            raise
+        file.write(page())
 
 
 def _view(session: "Session") -> "LiveView | PlainView":

@@ -20,7 +20,7 @@ LEVELS = [
     {"runtime.monitor", "runtime.sink", "runtime.known"},
     {"runtime.session"},
     {"runtime.display", "runtime.packs", "runtime.environment"},
-    {"runtime.doctor"},
+    {"runtime.doctor", "runtime.page"},
     {"runtime.cli"},
     {"scripts"},
 ]

@@ -85,6 +85,17 @@ def test_watch_prints_a_line_a_token_and_writes_events(run: Type, tmp_path: Path
     assert [len(event["top"]) for event in events] == [0] + [2] * 8  # type: ignore[arg-type]
 
 
+def test_watch_writes_a_page(run: Type, tmp_path: Path) -> None:
+    out = tmp_path / "out.html"
+    code, _, errors = run("watch", "the violin is", "--max-new-tokens", "6", "--seed", "9", "--html", out)
+    assert (code, errors) == (0, "")
+    page = out.read_text(encoding="utf-8")
+    assert page.endswith("</html>\n")
+    assert page.count('"at":') == 4 + 6 - 1
+    assert "temperature 0.7, seed 9" in page
+    assert list(tmp_path.iterdir()) == [out]
+
+
 def test_the_same_seed_gives_the_same_contents_whatever_the_tiers_do(run: Type, tmp_path: Path) -> None:
     found = []
     for name, flags in {
@@ -259,6 +270,7 @@ REFUSED = {
     "a directory that is no model": (["the", "--model", "."], "no lens pack for the host"),
     "a file that cannot be written": (["the", "--jsonl", "missing/out.jsonl"], "cannot write"),
     "a disk that is full": (["the", "--jsonl", "/dev/full"], "No space left"),
+    "a page that cannot be written": (["the", "--html", "missing/out.html"], "cannot write"),
     "an option of no such name": (["the", "--colour"], "No such option"),
     "an option of the wrong type": (["the", "--top-k", "many"], "--top-k"),
     "too many arguments": (["the", "dog"], "unexpected extra argument"),
@@ -411,7 +423,9 @@ def test_doctor_draws_a_table_on_a_terminal(shelf: Path) -> None:
 
 def test_ctrl_c_restores_the_terminal_and_keeps_whole_lines(shelf: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl"
-    terminal = Terminal(shelf, "watch", "the violin is", "--max-new-tokens", "4000", "--jsonl", str(out))
+    page = tmp_path / "out.html"
+    files = ["--jsonl", str(out), "--html", str(page)]
+    terminal = Terminal(shelf, "watch", "the violin is", "--max-new-tokens", "4000", *files)
     terminal.read_until(rb"active before")
     terminal.type(b"\x03")
     assert terminal.end() == 130
@@ -420,7 +434,8 @@ def test_ctrl_c_restores_the_terminal_and_keeps_whole_lines(shelf: Path, tmp_pat
     events = events_of(out)
     assert 4 <= len(events) < 4000
     assert out.read_text().endswith("}\n")
-    assert list(tmp_path.iterdir()) == [out]
+    assert page.read_text().endswith("</html>\n")
+    assert sorted(tmp_path.iterdir()) == [page, out]
 
 
 def test_a_pipe_gets_plain_lines_even_where_colour_is_forced(shelf: Path) -> None:
