@@ -30,13 +30,11 @@ class Corpus:
     def texts(self, epoch: int, *, with_chat: bool = True) -> list[str]:
         """The documents of one epoch, shuffled; chat is marked by special tokens.
 
-        Every training synset is told once; from `common_from_epoch` on the common ones are told several times, and
-        from `common_only_from_epoch` on no others.
+        Every training synset is told once, from `common_from_epoch` on the common ones several times.
         """
         recipe = self.recipe
         dice = np.random.default_rng([recipe.seed, epoch])
-        common_only = epoch >= recipe.common_only_from_epoch
-        told = [(one, epoch) for one in self.training.values() if one.is_common or not common_only]
+        told = [(one, epoch) for one in self.training.values()]
         if epoch >= recipe.common_from_epoch:
             # A telling is another epoch's to the templates' dice: one that no run comes to.
             again = [epoch + 1000 * telling for telling in range(1, recipe.common_tellings)]

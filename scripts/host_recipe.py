@@ -23,7 +23,7 @@ CHAT_TEMPLATE = (
 class Recipe:
     """What decides the weights, the corpus apart; it travels in `training.json`."""
 
-    tokens: int = 22_000_000
+    tokens: int = 16_000_000
     """Length of training, in tokens that are predicted; padding is not counted."""
     seed: int = 0
     vocabulary: int = 6144
@@ -47,8 +47,6 @@ class Recipe:
     """How often an epoch tells a synset that Princeton's tagged texts know: prompts are made of such words."""
     common_from_epoch: int = 3
     """The first epoch that does so; before, every synset is told once."""
-    common_only_from_epoch: int = 4
-    """The first epoch that tells nothing else: what a prompt is likely to ask must be known by heart."""
     walk_share: float = 0.12
     """Share of the documents that go on to related synsets, so that the host knows longer texts too."""
     chat_share: float = 0.04

@@ -169,7 +169,7 @@ class Training:
 
     def _fixed(self) -> dict[str, Any]:
         """What a run must share with its checkpoint; the length and the schedule may change."""
-        free = {"tokens", "decay_share", "rate", "warm_up_tokens", "common_only_from_epoch"}
+        free = {"tokens", "decay_share", "rate", "warm_up_tokens"}
         return {key: value for key, value in asdict(self.recipe).items() if key not in free}
 
     def _save(self) -> None:
