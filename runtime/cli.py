@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from runtime.monitor import Monitor
     from runtime.session import Session
 
-DEFAULT_PROMPT = "A violin is"
+DEFAULT_PROMPT = "The dog"
 
 _UsageError = typer.BadParameter.__base__
 """What typer raises for arguments that it cannot take; it has no public name of its own."""
