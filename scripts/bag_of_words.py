@@ -7,7 +7,7 @@ of `PENALTIES` with the highest median AUROC on whole validation texts. It knows
 Shapes: S samples (positions of texts), X texts, V vocabulary, N concepts, E entries of bags laid end to end.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,7 @@ from ridge import Moments
 
 from lenses.lens import Floats
 
-PENALTIES = (0.3, 1.0, 3.0)
+PENALTIES = (1.0, 3.0, 10.0)
 """Tried on validation texts; in units of the mean variance of a token's entry times samples."""
 
 _CHUNK = 20_000
@@ -56,9 +56,7 @@ def bags(texts: Sequence[Sequence[int]], text_S: Ints, at_S: Ints, rarity_V: Flo
     lengths = at_S.astype(np.int64) + 1
     sample = np.repeat(np.arange(len(lengths)), lengths)
     within = np.arange(len(sample)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    keys, counts = np.unique(
-        sample * vocabulary + ids[begin_X[text_S][sample] + within], return_counts=True
-    )
+    keys, counts = np.unique(sample * vocabulary + ids[begin_X[text_S][sample] + within], return_counts=True)
     sample, token = np.divmod(keys, vocabulary)
     value = (1 + np.log(counts)).astype(np.float32) * rarity_V[token]
     norm_S = np.sqrt(np.bincount(sample, weights=value**2, minlength=len(lengths)))
@@ -66,61 +64,52 @@ def bags(texts: Sequence[Sequence[int]], text_S: Ints, at_S: Ints, rarity_V: Flo
     return Bags(token, (value / norm_S[sample]).astype(np.float32), start_S)
 
 
+@dataclass(frozen=True, slots=True)
 class BagOfWords:
     """The fitted score of every concept."""
 
-    def __init__(self, rarity_V: Floats, weight_VN: torch.Tensor, penalty: float) -> None:
-        self._rarity_V = rarity_V
-        self._weight_VN = weight_VN
-        self.penalty = penalty
+    rarity_V: Floats
+    weight_VN: torch.Tensor
+    penalty: float
 
-    @classmethod
-    def fit(
-        cls,
-        vocabulary: int,
-        *,
-        texts: Sequence[Sequence[int]],
-        text_S: Ints,
-        at_S: Ints,
-        positive_XN: Bools,
-        validation: Sequence[Sequence[int]],
-        validation_positive_XN: Bools,
-    ) -> "BagOfWords":
-        """Fit to samples of training texts, and choose the penalty on whole validation texts."""
-        rarity_V = rarity(texts, vocabulary)
-        moments = Moments(vocabulary, positive_XN.shape[1])
-        for start in range(0, len(text_S), _CHUNK):
-            some = slice(start, start + _CHUNK)
-            _add(moments, bags(texts, text_S[some], at_S[some], rarity_V), positive_XN[text_S[some]])
-        whole = np.array([len(ids) - 1 for ids in validation])
-        candidates = [cls(rarity_V, moments.solve(penalty), penalty) for penalty in PENALTIES]
-        reached = [
-            _median_auroc(
-                model.score(validation, np.arange(len(validation)), whole), validation_positive_XN
-            )
-            for model in candidates
+    def bags(self, texts: Sequence[Sequence[int]], text_S: Ints, at_S: Ints) -> list[Bags]:
+        """The bags of samples, some thousands a piece."""
+        pieces = range(0, len(text_S), _CHUNK)
+        return [
+            bags(texts, text_S[start : start + _CHUNK], at_S[start : start + _CHUNK], self.rarity_V)
+            for start in pieces
         ]
-        return candidates[int(np.argmax(reached))]
 
-    def score(
-        self, texts: Sequence[Sequence[int]], text_S: Ints, at_S: Ints, concepts: slice = slice(None)
-    ) -> Floats:
-        """[S, concepts] scores; a bag of tokens never met in training scores 0."""
-        weight_VN = self._weight_VN[:, concepts].contiguous()
-        parts = [np.zeros((0, weight_VN.shape[1]), np.float32)]
-        for found in self.bags(texts, text_S, at_S):
-            parts.append(score_bags(found, weight_VN))
-        return np.concatenate(parts)
-
-    def bags(self, texts: Sequence[Sequence[int]], text_S: Ints, at_S: Ints) -> Iterator[Bags]:
-        """The bags of samples, a few thousand at a time."""
-        for start in range(0, len(text_S), _CHUNK):
-            some = slice(start, start + _CHUNK)
-            yield bags(texts, text_S[some], at_S[some], self._rarity_V)
+    def score(self, found: Sequence[Bags], concepts: slice = slice(None)) -> Floats:
+        """[S, concepts] scores of bags; tokens that training never met score 0."""
+        weight_VN = self.weight_VN[:, concepts].contiguous()
+        return np.concatenate([_product(piece, weight_VN) for piece in found])
 
 
-def score_bags(found: Bags, weight_VN: torch.Tensor) -> Floats:
-    """[S, N] the product of bags and weights."""
+def fit(
+    samples: tuple[Sequence[Sequence[int]], Ints, Ints],
+    positive_XN: Bools,
+    validation: Sequence[Sequence[int]],
+    validation_positive_XN: Bools,
+    *,
+    vocabulary: int,
+) -> BagOfWords:
+    """Fit to samples (texts, and which text up to which token each is); the penalty is chosen on whole texts."""
+    texts, text_S, at_S = samples
+    rarity_V = rarity(texts, vocabulary)
+    moments = Moments(vocabulary, positive_XN.shape[1])
+    for start in range(0, len(text_S), _CHUNK):
+        some = slice(start, start + _CHUNK)
+        _add(moments, bags(texts, text_S[some], at_S[some], rarity_V), positive_XN[text_S[some]])
+    last = np.array([len(ids) - 1 for ids in validation])
+    candidates = [BagOfWords(rarity_V, moments.solve(penalty), penalty) for penalty in PENALTIES]
+    whole = candidates[0].bags(validation, np.arange(len(validation)), last)
+    reached = [_median_auroc(model.score(whole), validation_positive_XN) for model in candidates]
+    return candidates[int(np.argmax(reached))]
+
+
+def _product(found: Bags, weight_VN: torch.Tensor) -> Floats:
+    """[S, N] bags times weights."""
     product = torch.nn.functional.embedding_bag(
         torch.from_numpy(found.token_E),
         weight_VN,

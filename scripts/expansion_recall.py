@@ -1,7 +1,8 @@
 """What the walk down the hierarchy misses, against scoring everything.
 
 Every lens is scored at every position once; the walk is then followed on those logits with `Expansion.choose`, the very
-policy that the engine asks, for as many settings as wanted. `same_as_engine` holds such a walk against the real engine.
+policy that the engine asks, for as many settings as wanted. `Walked.of_engine` is what the real engine did, to hold a walk
+against.
 It knows logits and the policy, nothing about texts.
 
 Shapes: P positions, N concepts.
@@ -42,9 +43,10 @@ class Walked:
         opened_P = np.array([len(scored.concepts) - 1 for scored in scores])
         return cls(scored_PN, opened_P, np.array([scored.cut for scored in scores]))
 
-    def same_as(self, other: "Walked") -> bool:
-        """Whether both scored the same lenses at every position, and cut as many families."""
-        return bool((self.scored_PN == other.scored_PN).all() and (self.cut_P == other.cut_P).all())
+    def differing(self, other: "Walked") -> int:
+        """At how many positions the two scored other lenses or cut more families."""
+        same_P = (self.scored_PN == other.scored_PN).all(axis=1) & (self.cut_P == other.cut_P)
+        return int((~same_P).sum())
 
 
 def walk(expansion: Expansion, base_levels: Sequence[int], logits_PN: Floats) -> Walked:
@@ -79,8 +81,17 @@ class Recall:
     wanted: int
     """(position, concept) pairs: concepts beyond the base whose probability, everything scored, is 1/2 or more."""
     found: int
-    interval: Estimate | None
-    """Found / wanted, positions drawn anew by text; None where nothing was wanted."""
+    estimate: Estimate | None
+    """found / wanted, with what drawing texts anew says of it; None where nothing was wanted."""
+
+    @property
+    def value(self) -> float:
+        """found / wanted; 1 where nothing was wanted."""
+        return self.found / self.wanted if self.wanted else 1.0
+
+    def record(self) -> dict[str, object]:
+        """As it goes into a report."""
+        return {"wanted": self.wanted, "found": self.found, "recall": self.estimate}
 
 
 def active(hierarchy: Hierarchy, heads: Heads, base_levels: Sequence[int], logits_PN: Floats) -> Bools:

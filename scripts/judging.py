@@ -212,7 +212,9 @@ def concept_metrics(
             metrics |= {"auroc": area.value, "auroc_low": area.low, "auroc_high": area.high}
             near = siblings_only(hierarchy, positive_XN, n)
             if is_measured(positive[near]):
-                metrics["auroc_siblings"] = float(placements(logits[near], positive[near])[positive[near]].mean())
+                metrics["auroc_siblings"] = float(
+                    placements(logits[near], positive[near])[positive[near]].mean()
+                )
             metrics |= {
                 "tpr_at_1fpr": true_positive_rate(logits, positive),
                 "brier_skill": brier_skill(probability, positive),
@@ -260,10 +262,11 @@ def _variance(placed_S: Doubles, positive_S: Bools, text_S: Ints | None) -> floa
     for some in (positive_S, ~positive_S):
         centred = placed_S[some] - placed_S[some].mean()
         samples = len(centred)
+        clusters = samples
         if text_S is not None:
-            _, text = np.unique(text_S[some], return_inverse=True)
-            centred = np.bincount(text, weights=centred)
-        if (clusters := len(centred)) > 1:
+            clusters = int((np.bincount(text_S[some]) > 0).sum())
+            centred = np.bincount(text_S[some], weights=centred)
+        if clusters > 1:
             total += float(np.square(centred).sum()) * clusters / (clusters - 1) / samples**2
     return total
 

@@ -114,9 +114,7 @@ class _Picture:
             for tick in x.ticks:
                 self._stroke(self._across(x, tick), _TOP, self._across(x, tick), _HEIGHT - _BOTTOM, "#f0f0f0")
                 self._write(self._across(x, tick), _HEIGHT - _BOTTOM + 17, f"{tick:g}", anchor="middle")
-            self._write(
-                (_LEFT + _WIDTH - _RIGHT) / 2, _HEIGHT - _BOTTOM + 38, x.label, anchor="middle"
-            )
+            self._write((_LEFT + _WIDTH - _RIGHT) / 2, _HEIGHT - _BOTTOM + 38, x.label, anchor="middle")
         self._stroke(_LEFT, _HEIGHT - _BOTTOM, _WIDTH - _RIGHT, _HEIGHT - _BOTTOM, "#888888")
 
     def legend(self, labels: Sequence[str]) -> None:
@@ -131,9 +129,7 @@ class _Picture:
         self._write(x, _HEIGHT - _BOTTOM + 34, f"n = {count}", anchor="middle", colour="#666666")
 
     def horizontal(self, value: float) -> None:
-        self._stroke(
-            _LEFT, self._up(value), _WIDTH - _RIGHT, self._up(value), "#999999", dash=True
-        )
+        self._stroke(_LEFT, self._up(value), _WIDTH - _RIGHT, self._up(value), "#999999", dash=True)
 
     def diagonal(self, x: Axis) -> None:
         low, high = max(x.low, self._y.low), min(x.high, self._y.high)

@@ -68,7 +68,9 @@ class RunRecord:
             "configuration": f"sha256 `{self.configuration_sha256[:16]}`",
             **{name.replace("_", " "): f"{value}" for name, value in self.configuration.items()},
             "commit": f"`{self.commit}`",
-            "hardware": ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in self.hardware.items()),
+            "hardware": ", ".join(
+                f"{name.replace('_', ' ')} {value}" for name, value in self.hardware.items()
+            ),
             "versions": ", ".join(f"{name} {value}" for name, value in self.versions.items()),
         }
         return "| of this report | |\n|---|---|\n" + "".join(f"| {k} | {v} |\n" for k, v in rows.items())
