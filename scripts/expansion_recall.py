@@ -1,9 +1,8 @@
 """What the walk down the hierarchy misses, against scoring everything.
 
-Every lens is scored at every position once; the walk is then followed on those logits with `Expansion.choose`, the very
-policy that the engine asks, for as many settings as wanted. `Walked.of_engine` is what the real engine did, to hold a walk
-against.
-It knows logits and the policy, nothing about texts.
+Every lens is scored at every position once; the walk is then followed on those logits with `Expansion.choose`, the
+very policy that the engine asks, for as many settings as wanted. `Walked.of_engine` is what the real engine did, to
+hold a walk against. It knows logits and the policy, nothing about texts.
 
 Shapes: P positions, N concepts.
 """

@@ -75,7 +75,7 @@ WALKED = 2000
 """Positions at which the walk is compared with scoring everything."""
 CURVE_WALKED = 1000
 CURVE_THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.7)
-CURVE_TOP_K = (2, 5, 10, 20)
+CURVE_TOP_K = (5, 10, 20, 40)
 _EVERY_TOKEN = 1 << 30
 
 Scorer = Callable[[slice], Floats]
@@ -401,21 +401,24 @@ def lens_record(pack: LensPack, n: int, train: Part, held: Part) -> Record:
 
 
 def plain(value: Any) -> Any:
-    """The value as JSON has it: an estimate as [value, low, high], numbers rounded to four digits."""
+    """The value as JSON has it: an estimate as [value, low, high], numbers to four digits."""
     if isinstance(value, Estimate):
-        return [round(number, 4) for number in (value.value, value.low, value.high)]
+        return plain((value.value, value.low, value.high))
     if isinstance(value, Mapping):
         return {key: plain(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
         return [plain(one) for one in value]
-    return round(value, 4) if isinstance(value, float) else value
+    return float(f"{value:.4g}") if isinstance(value, float) else value
 
 
 def to_json(report: Record) -> str:
     """The report as JSON, a lens a line."""
     head = {name: value for name, value in report.items() if name != "lenses"}
     text = json.dumps(head, indent=1, ensure_ascii=False, allow_nan=False)
-    lenses = ",\n".join(json.dumps(one, ensure_ascii=False, allow_nan=False) for one in report["lenses"])
+    lenses = ",\n".join(
+        json.dumps(one, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        for one in report["lenses"]
+    )
     return f'{text[:-2]},\n "lenses": [\n{lenses}\n]}}\n'
 
 

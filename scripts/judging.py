@@ -9,8 +9,8 @@ negatives that score below it, that of a negative the share of the positives tha
     its interval      95 %, symmetric in log(A / (1 - A)). An AUROC of 1 has no variance: there the lower end is
                       0.025^(1/P), what P successes in P trials leave possible
     a difference      of two scores on the same samples: the same, on the difference of placements
-    a median's        of many lenses: texts drawn anew, placements kept (the linear part of a bootstrap), so
-                      that lenses that share texts move together
+    a median's        of many lenses: texts drawn anew, placements kept (the linear part of a basic bootstrap),
+                      so that lenses that share texts move together
 
 What concerns the probability is *balanced*: both classes weigh one half, as the probability was calibrated.
 
@@ -184,8 +184,7 @@ def calibration_floor(
 def siblings_only(hierarchy: Hierarchy, positive_XN: Bools, n: int) -> Bools:
     """[X] which texts judge a lens against its siblings: its own positives, and others that are a sibling's."""
     family = hierarchy.families[hierarchy.concepts[n].family]
-    found: Bools = positive_XN[:, family.first : family.first + family.rows].any(axis=1)
-    return found
+    return np.asarray(positive_XN[:, family.first : family.first + family.rows].any(axis=1))
 
 
 def is_measured(positive_S: Bools) -> bool:
@@ -250,9 +249,12 @@ def quantile_intervals(
         drawn_RN += np.where(total_RN > 0, weight_RX @ off_XN / np.maximum(total_RN, 1), np.nan)
     drawn_RN += exact_N
     ends = np.quantile(np.nanquantile(drawn_RN, quantiles, axis=1), [0.025, 0.975], axis=1).T
+    # Drawing anew adds noise to lenses that have noise already, and so moves outer quantiles outward: mirrored, the
+    # interval moves back by as much instead of further.
+    values = [float(np.quantile(exact_N, q)) for q in quantiles]
     return [
-        Estimate(float(np.quantile(exact_N, q)), float(low), float(high))
-        for q, (low, high) in zip(quantiles, ends, strict=True)
+        Estimate(value, 2 * value - float(high), 2 * value - float(low))
+        for value, (low, high) in zip(values, ends, strict=True)
     ]
 
 

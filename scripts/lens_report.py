@@ -1,7 +1,7 @@
 """Writes what `judge_lenses.py` found as a page to read: tables, verdicts against thresholds, pictures.
 
-It takes the report as its JSON holds it, so that a page can be made again from a JSON alone; knows nothing about how the
-numbers came about.
+It takes the report as its JSON holds it, so that a page can be made again from a JSON alone; knows nothing about how
+the numbers came about.
 """
 
 from collections.abc import Sequence
@@ -29,10 +29,11 @@ _AUROC = Axis("AUROC", 0.4, 1.0, (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0))
 
 
 def must_show(report: Record) -> list[Record]:
-    """Thresholds that the lenses are to reach: what was measured, with its interval where there is one, met or not."""
+    """Thresholds that the lenses are to reach: what was measured, with its interval where there is one, met or "
+    "not."""
     text, tokens = report["summary"]["text"], report["summary"]["tokens"]
     absent, expansion = report["summary"]["words_absent"], report["expansion"]
-    rows = [
+    return [
         _row("lenses with 10 or more held-out positives", ">=", 500, report["counts"]["measured"]),
         _row("AUROC at the text, median", ">=", 0.96, text["auroc"]["median"]),
         _row("AUROC at the text, 10th percentile", ">=", 0.88, text["auroc"]["p10"]),
@@ -63,7 +64,6 @@ def must_show(report: Record) -> list[Record]:
         _row("recall of the walk at the defaults", ">=", LEAST_RECALL, expansion["recall"]["recall"]),
         _row("share of lenses scored a position", "<=", MOST_SCORED, expansion["share_scored"]["mean"]),
     ]
-    return rows
 
 
 def markdown(report: Record, drawn: Sequence[str]) -> str:
@@ -92,7 +92,7 @@ def pictures(report: Record) -> dict[str, str]:
     """Name to SVG."""
     measured = [lens for lens in report["lenses"] if lens["measured"]]
     skill = Axis("AUROC of the lens", 0.4, 1.0, _AUROC.ticks)
-    found = {
+    return {
         "by-level": boxes(
             "AUROC at the text, by level of the concept",
             [
@@ -144,25 +144,28 @@ def pictures(report: Record) -> dict[str, str]:
         ),
         "by-expansion": _curve(report),
     }
-    return found
 
 
 def _curve(report: Record) -> str:
-    expansion = report["expansion"]
-    own = [at for at in expansion["curve"] if at["base_levels"] == expansion["defaults"]["base_levels"]]
-    ends = [at["share_scored"] for at in own]
-    high = min(1.0, 0.05 * np.ceil(max(ends) * 20 + 1))
-    return lines(
-        "What the walk finds, by what it scores: load threshold written beside the points",
-        [
-            Line(
-                f"top-k {top_k}",
-                [at["share_scored"] for at in own if at["top_k"] == top_k],
-                [at["recall"] for at in own if at["top_k"] == top_k],
-                [f"{at['load_threshold']:g}" for at in own if at["top_k"] == top_k],
+    curve = report["expansion"]["curve"]
+    high = min(1.0, float(np.ceil(20 * max(at["share_scored"] for at in curve)) / 20))
+    found = []
+    for base in dict.fromkeys(tuple(at["base_levels"]) for at in curve):
+        for threshold in (0.1, 0.3, 0.5):
+            some = [
+                at for at in curve if tuple(at["base_levels"]) == base and at["load_threshold"] == threshold
+            ]
+            found.append(
+                Line(
+                    f"base {','.join(map(str, base))}, from {threshold:g}",
+                    [at["share_scored"] for at in some],
+                    [at["recall"] for at in some],
+                    [str(at["top_k"]) for at in some] if threshold == 0.1 else (),
+                )
             )
-            for top_k in sorted({at["top_k"] for at in own})
-        ],
+    return lines(
+        "What the walk finds, by what it scores: a line a base and load threshold, its points are top-k",
+        found,
         Axis(
             "share of lenses scored a position", 0.0, high, np.arange(0, high + 0.01, 0.05).round(2).tolist()
         ),
@@ -187,8 +190,8 @@ def _head(report: Record) -> str:
         ("pack", f"`{pack['name']}`, identity `{pack['identity'][:16]}`"),
         (
             "lenses",
-            f"{pack['concepts']}, {pack['lens']['kind']} {'-'.join(map(str, pack['lens']['widths']))}, "
-            f"at {pack['site']}, pooling {pack['pooling']}",
+            f"{pack['concepts']}, {pack['lens']['kind']} {'-'.join(map(str, pack['lens']['widths']))}, at "
+            f"{pack['site']}, pooling {pack['pooling']}",
         ),
         ("host", f"`{pack['host']}`"),
         ("WordNet", f"sha256 `{run['configuration']['wordnet_sha256'][:16]}`"),
@@ -198,11 +201,11 @@ def _head(report: Record) -> str:
     ]
     return (
         f"# {pack['name']}: its lenses, judged\n{warning}\n"
-        f"{counts['held_out_texts']:,} texts ({counts['held_out_tokens']:,} tokens), one of each WordNet noun synset that "
-        f"neither host nor lenses have seen. {counts['measured']} lenses have 10 or more positives among them and are judged; "
-        f"{counts['unmeasured']} are **unmeasured**. {counts['uncalibrated']} are uncalibrated. All figures are "
-        f"measured, none modelled; `{pack['name']}.json` beside this has every lens.\n\n"
-        + _table(("", ""), rows)
+        f"{counts['held_out_texts']:,} texts ({counts['held_out_tokens']:,} tokens), one of each WordNet noun "
+        f"synset that neither host nor lenses have seen. {counts['measured']} lenses have 10 or more positives "
+        f"among them and are judged; {counts['unmeasured']} are **unmeasured**. {counts['uncalibrated']} are "
+        f"uncalibrated. All figures are measured, none modelled; `{pack['name']}.json` beside this has every "
+        "lens.\n\n" + _table(("", ""), rows)
     )
 
 
@@ -229,8 +232,8 @@ def _at_text_and_tokens(report: Record) -> str:
             if name in found:
                 rows.append((label, title, *_spread(found[name])))
     return (
-        "## At the text and at every token\n\nAt the text: one sample a text, its last token. At every token: every token "
-        "of every text, intervals of single lenses clustered by text. Quantiles are over lenses.\n\n"
+        "## At the text and at every token\n\nAt the text: one sample a text, its last token. At every token: "
+        "every token of every text, intervals of single lenses clustered by text. Quantiles are over lenses.\n\n"
         + _table(("at", "", "n lenses", "10 %", "median", "90 %"), rows)
     )
 
@@ -264,10 +267,10 @@ def _words_absent(report: Record, shown: dict[str, str]) -> str:
     rows = [(_NAMES[name], *_spread(found[name])) for name in _NAMES]
     return (
         title
-        + "For each concept only texts with none of its telling words, positives and negatives alike; lenses with 10 or more "
-        f"positives left.\n\n{_table(('score', 'n lenses', '10 %', 'median AUROC', '90 %'), rows)}\n"
-        f"The lens is above the bag of words for {found['lens_above']} of {found['lenses']} lenses; median difference "
-        f"{_number(found['difference_median'])}. The 95 % interval of a single lens is above 0 for "
+        + "For each concept only texts with none of its telling words, positives and negatives alike; lenses with "
+        f"10 or more positives left.\n\n{_table(('score', 'n lenses', '10 %', 'median AUROC', '90 %'), rows)}\n"
+        f"The lens is above the bag of words for {found['lens_above']} of {found['lenses']} lenses; median "
+        f"difference {_number(found['difference_median'])}. The 95 % interval of a single lens is above 0 for "
         f"{found['lens_above_for_certain']} and below 0 for {found['words_above_for_certain']}.\n\n"
         + shown.get("by-words", "")
     )
@@ -353,8 +356,8 @@ def _confusions(report: Record) -> str:
     )
     rows = [(concept, other, _number(mean)) for mean, concept, other in pairs[:_AROUND]]
     return (
-        "## Confusions\n\nMean probability of a lens on the texts of another concept (10 or more of them, none of the lens's own; "
-        "concepts above and below it aside): each lens's first such concept, highest first.\n\n"
+        "## Confusions\n\nMean probability of a lens on the texts of another concept (10 or more of them, none of "
+        "the lens's own; concepts above and below it aside): each lens's first such concept, highest first.\n\n"
         + _table(("lens", "is raised by texts of", "mean probability"), rows)
     )
 
@@ -363,11 +366,12 @@ def _calibration(report: Record, shown: dict[str, str]) -> str:
     text, tokens = report["summary"]["text"], report["summary"]["tokens"]
     return (
         "## Calibration\n\n"
-        f"Balanced calibration error of all measured lenses pooled, at the text: {report['reliability']['error']:.3f}. "
-        f"Of single lenses it is at most 0.05 for {text['calibration_error']['at_most_0.05']:.0%} at the text and for "
-        f"{tokens['calibration_error']['at_most_0.05']:.0%} at every token; a perfectly calibrated lens of as few positives "
-        f"would show {_number(text['calibration_error_floor'].get('median'))} at the text in the median.\n\n"
-        + shown.get("by-probability", "")
+        "Balanced calibration error of all measured lenses pooled, at the text: "
+        f"{report['reliability']['error']:.3f}. Of single lenses it is at most 0.05 for "
+        f"{text['calibration_error']['at_most_0.05']:.0%} at the text and for "
+        f"{tokens['calibration_error']['at_most_0.05']:.0%} at every token; a perfectly calibrated lens of as few "
+        f"positives would show {_number(text['calibration_error_floor'].get('median'))} at the text in the "
+        "median.\n\n" + shown.get("by-probability", "")
     )
 
 
@@ -397,9 +401,10 @@ def _expansion(report: Record, shown: dict[str, str]) -> str:
     ]
     cheapest = found["cheapest"]
     advice = (
-        f"The cheapest point of the curve with recall {LEAST_RECALL} or more and {MOST_SCORED:.0%} or fewer scored: base levels "
-        f"{','.join(map(str, cheapest['base_levels']))}, top-k {cheapest['top_k']}, load threshold "
-        f"{cheapest['load_threshold']:g}: recall {_number(cheapest['recall'])}, {cheapest['share_scored']:.1%} scored."
+        f"The cheapest point of the curve with recall {LEAST_RECALL} or more and {MOST_SCORED:.0%} or fewer "
+        f"scored: base levels {','.join(map(str, cheapest['base_levels']))}, top-k {cheapest['top_k']}, load "
+        f"threshold {cheapest['load_threshold']:g}: recall {_number(cheapest['recall'])}, "
+        f"{cheapest['share_scored']:.1%} scored."
         if cheapest
         else f"No point of the curve has recall {LEAST_RECALL} or more with {MOST_SCORED:.0%} or fewer scored."
     )
@@ -408,10 +413,10 @@ def _expansion(report: Record, shown: dict[str, str]) -> str:
         "## What expansion misses\n\n"
         f"{found['positions']:,} tokens drawn from all held-out texts, by the engine at the defaults (base levels "
         f"{','.join(map(str, defaults['base_levels']))}, top-k {defaults['top_k']}, load threshold "
-        f"{defaults['load_threshold']:g}). Wanted are concepts beyond the base whose probability is 1/2 or more when everything is "
-        f"scored: {found['active_a_position']:.1f} a position. Found: **{_number(found['recall']['recall'])}**; of those that "
-        f"are truly of the text: {_number(found['recall_where_true']['recall'])} of "
-        f"{found['recall_where_true']['wanted']:,}.\n\n"
+        f"{defaults['load_threshold']:g}). Wanted are concepts beyond the base whose probability is 1/2 or more "
+        f"when everything is scored: {found['active_a_position']:.1f} a position. Found: "
+        f"**{_number(found['recall']['recall'])}**; of those that are truly of the text: "
+        f"{_number(found['recall_where_true']['recall'])} of {found['recall_where_true']['wanted']:,}.\n\n"
         + _table(("level", "lenses", "wanted", "found", "recall (95 %)"), levels)
         + "\n"
         + _table(
@@ -429,13 +434,14 @@ def _expansion(report: Record, shown: dict[str, str]) -> str:
                 ),
             ],
         )
-        + f"\nThe base alone is {found['share_in_base']:.1%} of all lenses. Families that qualified but were beyond top-k: "
-        f"{found['families_cut']:.2f} a position, at {found['positions_cut']:.1%} of positions some.\n\n{advice}\n\n"
+        + f"\nThe base alone is {found['share_in_base']:.1%} of all lenses. Families that qualified but were "
+        f"beyond top-k: {found['families_cut']:.2f} a position, at {found['positions_cut']:.1%} of positions "
+        f"some.\n\n{advice}\n\n"
         + shown.get("by-expansion", "")
-        + f"\nThe curve follows the walk on logits of everything ({found['curve_positions']:,} of the positions). At the defaults "
-        f"walk and engine differ at {check['positions_where_engine_and_walk_differ']} of {found['positions']:,} positions; a walk "
-        f"with nine tenths of the load threshold, which must differ, does at "
-        f"{check['positions_where_a_lower_threshold_differs']:,}.\n\n"
+        + f"\nThe curve follows the walk on logits of everything ({found['curve_positions']:,} of the positions). "
+        f"At the defaults walk and engine differ at {check['positions_where_engine_and_walk_differ']} of "
+        f"{found['positions']:,} positions; a walk with nine tenths of the load threshold, which must differ, "
+        f"does at {check['positions_where_a_lower_threshold_differs']:,}.\n\n"
         + _table(("base levels", "top-k", "load threshold", "recall", "scored", "families"), curve)
     )
 
@@ -444,27 +450,31 @@ def _method(report: Record) -> str:
     return (
         "## How it was measured\n\n"
         "- *Held-out*: "
-        + report["run"]["configuration"]["held_out"]
-        + ". A text of a synset is a text of each concept above it, "
-        "through all hypernyms; all other texts are negatives. *Siblings*: negatives are texts of the concept's siblings "
-        "only.\n"
-        "- *AUROC*: ties count one half; 95 % interval by DeLong, symmetric on the log-odds, clustered by text at every token; "
-        "intervals of medians draw texts anew (1,000 times, placements kept).\n"
+        + str(report["run"]["configuration"]["held_out"])
+        + ". A text of a synset is a text of each concept above it, through all hypernyms; all other texts are "
+        "negatives. *Siblings*: negatives are texts of the concept's siblings only.\n"
+        "- *AUROC*: ties count one half; 95 % interval by DeLong, symmetric on the log-odds, clustered by text "
+        "at every token; intervals of medians draw texts anew (1,000 times, placements kept).\n"
         "- *True positives at 1 %*: above the lowest threshold that at most 1 % of the negatives pass.\n"
-        "- *Brier skill*: 1 - B / 0.25 with B = (mean (1 - p)^2 of positives + mean p^2 of negatives) / 2: both classes weigh one "
-        "half, as the probability is calibrated; 0.25 is the constant 1/2.\n"
-        "- *Balanced calibration error*: sum over 10 bins of equal weight of mass x |share of positives - mean probability|, "
-        "classes weighing one half each. Few positives make an error of their own; the floor says how much.\n"
-        "- *Controls* are fitted on the training part (each synset told once, lenses may have met more tellings), at "
-        f"{report['run']['configuration']['positions_per_training_text']} sampled tokens of each text and its last. Bag of words: "
-        f"ridge regression (penalty {report['bag_of_words_penalty']:g}, chosen on the validation part) on the host's "
-        "tokens up to the position, (1 + log count) x rarity, length one. Ridge: on the same input states. Random direction: its sign chosen "
-        "on training states. Shuffled labels: lenses of the same shape, 100 steps on labels dealt out anew among texts.\n"
-        f"- *Telling words* of a concept: the {report['run']['configuration']['telling_words']} words of the highest likelihood ratio "
-        "among training texts (in 3 or more of its texts, at least twice as frequent as elsewhere), and the words of its own lemmas that are in "
-        "at most 5 % of all texts. `telling_words` in the JSON lists them.\n"
-        "- Scores of many tokens are computed by the bank's matrix back end; the largest difference of a logit from the serving kernel was "
-        f"{report['expansion']['check']['largest_difference_of_logits_between_back_ends']:.1e}. The walk uses the serving kernel.\n"
+        "- *Brier skill*: 1 - B / 0.25 with B = (mean (1 - p)^2 of positives + mean p^2 of negatives) / 2: both "
+        "classes weigh one half, as the probability is calibrated; 0.25 is the constant 1/2.\n"
+        "- *Balanced calibration error*: sum over 10 bins of equal weight of mass x |share of positives - mean "
+        "probability|, classes weighing one half each. Few positives make an error of their own; the floor says "
+        "how much.\n"
+        "- *Controls* are fitted on the training part (each synset told once, lenses may have met more "
+        f"tellings), at {report['run']['configuration']['positions_per_training_text']} sampled tokens of each "
+        f"text and its last. Bag of words: ridge regression (penalty {report['bag_of_words_penalty']:g}, chosen "
+        "on the validation part) on the host's tokens up to the position, (1 + log count) x rarity, length one. "
+        "Ridge: on the same input states. Random direction: its sign chosen on training states. Shuffled "
+        "labels: lenses of the same shape, 100 steps on labels dealt out anew among texts.\n"
+        f"- *Telling words* of a concept: the {report['run']['configuration']['telling_words']} words of the "
+        "highest likelihood ratio among training texts (in 3 or more of its texts, at least twice as frequent "
+        "as elsewhere), and the words of its own lemmas that are in at most 5 % of all texts. `telling_words` "
+        "in the JSON lists them.\n"
+        "- Scores of many tokens are computed by the bank's matrix back end; the largest difference of a logit "
+        "from the serving kernel was "
+        f"{report['expansion']['check']['largest_difference_of_logits_between_back_ends']:.1e}. The walk uses "
+        "the serving kernel.\n"
     )
 
 

@@ -60,21 +60,6 @@ class RunRecord:
         """As one JSON object."""
         return asdict(self)
 
-    def to_markdown(self) -> str:
-        """As a table of two columns."""
-        rows = {
-            "command": f"`{self.command}`",
-            "run": f"`{self.run}`",
-            "configuration": f"sha256 `{self.configuration_sha256[:16]}`",
-            **{name.replace("_", " "): f"{value}" for name, value in self.configuration.items()},
-            "commit": f"`{self.commit}`",
-            "hardware": ", ".join(
-                f"{name.replace('_', ' ')} {value}" for name, value in self.hardware.items()
-            ),
-            "versions": ", ".join(f"{name} {value}" for name, value in self.versions.items()),
-        }
-        return "| of this report | |\n|---|---|\n" + "".join(f"| {k} | {v} |\n" for k, v in rows.items())
-
 
 def _commit() -> str:
     """The commit of the tree that this file is in; `unknown` outside of one."""

@@ -6,8 +6,8 @@ A concept's telling words are
   other training texts, of those that are in `LEAST_TEXTS` of its texts or more and at least `LIFT` times as frequent in
   them as elsewhere.
 
-A word is a run of letters in lower case; a text has a word or has it not. Held-out texts have no part in the choice. Knows
-texts and labels, nothing about scores.
+A word is a run of letters in lower case; a text has a word or has it not. Held-out texts have no part in the choice.
+Knows texts and labels, nothing about scores.
 
 Shapes: X texts, W words, N concepts.
 """
