@@ -1,9 +1,12 @@
 """Judging a pack end to end on a tiny dictionary and a tiny host: what is measured, what is said, what is written."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import controls
+import judge_lenses
 import pytest
 from judge_lenses import main
 from lens_report import markdown, must_show
@@ -15,6 +18,16 @@ from tests.wordnet_dict import Entry, write
 
 KINDS = {"beast": ("cat", "dog"), "tool": ("violin", "house")}
 """Level 0 to the words that tell its two children; all are in the tiny host's vocabulary."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small_numbers() -> Iterator[None]:
+    """A tiny host needs no thousands of positions to show what is done with them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(judge_lenses, "WALKED", 120)
+        patch.setattr(judge_lenses, "CURVE_WALKED", 30)
+        patch.setattr(controls, "SHUFFLED_STEPS", 3)
+        yield
 
 
 @pytest.fixture(scope="module")
