@@ -157,7 +157,7 @@ def _curve(report: Record) -> str:
             ]
             found.append(
                 Line(
-                    f"base {','.join(map(str, base))}, from {threshold:g}",
+                    f"base {','.join(map(str, base))}: {threshold:g}",
                     [at["share_scored"] for at in some],
                     [at["recall"] for at in some],
                     [str(at["top_k"]) for at in some] if threshold == 0.1 else (),

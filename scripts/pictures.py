@@ -122,7 +122,7 @@ class _Picture:
         for label, colour in zip(labels, COLOURS, strict=False):
             self._parts.append(f'<rect x="{at:.1f}" y="31" width="11" height="11" fill="{colour}"/>')
             self._write(at + 15, 41, label)
-            at += 30 + 6.4 * len(label)
+            at += 24 + 6.4 * len(label)
 
     def group(self, x: float, label: str, count: int) -> None:
         self._write(x, _HEIGHT - _BOTTOM + 17, label, anchor="middle")
