@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from runtime.host import Host
     from runtime.monitor import Monitor
     from runtime.session import Session
+    from runtime.trend import Trend
 
 DEFAULT_PROMPT = "A violin is"
 
@@ -88,6 +89,14 @@ def watch(
     hot_budget: Annotated[str, typer.Option(help="Memory for lenses ready to score.")] = "512MiB",
     warm_budget: Annotated[str, typer.Option(help="Memory for lenses kept beside them.")] = "2GiB",
     show: Annotated[int, typer.Option(help="How many concepts are shown.")] = 8,
+    track: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CONCEPT",
+            help="Show this concept always, by its id, with a trend line; may be given again. "
+            "It does not change what is scored.",
+        ),
+    ] = None,
     device: Annotated[
         str | None,
         typer.Option(
@@ -106,10 +115,12 @@ def watch(
     Examples:
       phoropter watch
       phoropter watch "The dog" --max-new-tokens 24 --temperature 0
+      phoropter watch "The dog" --track animal.n.01 --track artifact.n.01
       phoropter watch "The dog" --jsonl out.jsonl | head
     """
     from runtime.config import MonitorConfig, parse_bytes, parse_levels
     from runtime.packs import choose_pack
+    from runtime.trend import Trend
 
     _check("max new tokens", max_new_tokens, 1)
     _check("temperature", temperature, 0)
@@ -133,11 +144,12 @@ def watch(
     with ExitStack() as stack:
         with _announced(f"loading {one_line(model or where)} ..."):
             monitor = stack.enter_context(_open_monitor(where, config, device))
+            trends = [Trend(monitor.pack.hierarchy, id) for id in dict.fromkeys(track or [])]
             host = _load_host(monitor.pack, where, model, device)
         from runtime.host import quiet  # not above: what is wrong so far is said without waiting for torch
 
         stack.enter_context(quiet())
-        _watch(monitor, host, prompt, show, jsonl, generation)
+        _watch(monitor, host, prompt, show, trends, jsonl, generation)
 
 
 @pack_app.command("list")
@@ -232,6 +244,7 @@ def _watch(
     host: "Host",
     prompt: str,
     show: int,
+    trends: "list[Trend]",
     jsonl: str | None,
     generation: dict[str, Any],
 ) -> None:
@@ -245,8 +258,8 @@ def _watch(
     ids = encode(host.model, host.tokenizer, prompt, limit)["input_ids"][0].tolist()
     reader_gone = False
     with ExitStack() as stack:
-        title = f"{host.id} · {monitor.pack.path.name}"
-        session = Session(Transcript(host.tokenizer, ids), monitor.stats, title, limit, show)
+        title = f"{host.id} · lenses {monitor.pack.path.name}"
+        session = Session(Transcript(host.tokenizer, ids), monitor.stats, title, limit, show, trends)
         monitor.subscribe(session.pace)
         if jsonl is not None:
             monitor.subscribe(stack.enter_context(JsonLines(jsonl, show=show)))
@@ -269,7 +282,8 @@ def _view(session: "Session") -> "LiveView | PlainView":
     from runtime.display import LiveView, PlainView
 
     console = Console(force_terminal=sys.stdout.isatty())
-    if console.is_terminal and not console.is_dumb_terminal:
+    draws = console.encoding.startswith("utf")  # frames and trend lines are not in ASCII
+    if console.is_terminal and not console.is_dumb_terminal and draws:
         return LiveView(session, console)
     return PlainView(session, sys.stdout)
 
