@@ -30,8 +30,6 @@ if TYPE_CHECKING:  # imports torch, which tables need not wait for
 
 BUDGET_MS = 2.0
 """Processor time that the live view may take of a token; a frame that would go beyond waits for more tokens."""
-_FREE_FRAMES = 8
-"""Frames that are not held against the budget: the first are slow, and a host's first tokens are waited for."""
 _FRAME_S = 0.04
 """Frames are at least this far apart: an eye sees no more."""
 _LOOK_S = 0.25
@@ -81,7 +79,6 @@ class LiveView:
         self._lock = Lock()  # held while the frame takes an event in or is read, not while writing
         self._news = Signal()
         self._over = Signal()
-        self._frames = 0
         self._view_ms = session.view_ms = 0.0
         self._thread: Thread | None = None
         self._error: BaseException | None = None
@@ -136,8 +133,7 @@ class LiveView:
         began_s = self._clock_s()
         width, height = self._console.size
         self._screen.paint(self.frame(width, height), width, height)
-        self._frames += 1
-        if self._frames > _FREE_FRAMES:
+        if self._session.events:  # the opening frame is part of starting up: no token waits for it
             self._took(began_s)
 
     @property

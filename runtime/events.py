@@ -128,7 +128,7 @@ class Event:
 
         Raises ConceptNotFound.
         """
-        wanted = self.pack.hierarchy.index(concept_id)
+        wanted = np.int32(self.pack.hierarchy.index(concept_id))  # of the same type, or all are copied
         at = int(np.searchsorted(self.scored, wanted))
         return self._score(at) if at < len(self.scored) and self.scored[at] == wanted else None
 

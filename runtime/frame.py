@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING
 
+from rich.cells import cell_len
 from rich.text import Text
 
 from lenses.text import one_line
@@ -29,6 +31,7 @@ TINT_FROM = 0.5
 _CELLS_A_TOKEN = 5
 """How much of a line a token takes, spaces included: how high the text will be is guessed once."""
 _VALUE = len("not scored")
+_GAPS = {NOT_SCORED, FAILED, PROMPT_END}
 _PARTS = " ▏▎▍▌▋▊▉"
 _READ_AND_PREDICTED = (
     "italic: the prompt, as read · upright: as predicted",
@@ -165,8 +168,8 @@ class Frame:
         gone = trend.last is not None and trend.last.score is None
         line.append(f" {format_reading(trend.last):<{_VALUE}} ", GREY if gone else "bold")
         colour = self._branches.tint(trend.concept).colour if self._branches else ""
-        for mark in trend.line(max(0, width - line.cell_len)):
-            line.append(mark, GREY if mark in (NOT_SCORED, FAILED, PROMPT_END) else colour)
+        for is_gap, marks in groupby(trend.line(max(0, width - line.cell_len)), key=_GAPS.__contains__):
+            line.append("".join(marks), GREY if is_gap else colour)
         return line
 
     def _help(self, width: int) -> Text:
@@ -238,17 +241,18 @@ class _Paragraphs:
     def _line(self, flow: Flow, start: int, end: int, now: Word | None, tints: dict[int, Tint]) -> Text:
         line = Text()
         index = max(0, bisect_right(self._starts, start) - 1)
+        styled_to, style_was = start, None
         while start < end:
             word = self._words[index]
-            until = self._starts[index + 1] if index + 1 < len(self._starts) else len(flow.text)
+            until = self._starts[index + 1] if index + 1 < len(self._starts) else end
             tint = tints.get(word.position)
-            style = tint.colour if tint else ""
-            style += " italic" if word.is_read else ""
-            style += " bold" if word is now else ""
-            until = min(until, end)
-            if until > start:
-                line.append(flow.text[start:until], style.strip())
+            marks = (tint.colour if tint else "", "italic" * word.is_read, "bold" * (word is now))
+            style = " ".join(filter(None, marks))
+            if until > start and style != style_was:  # neighbours that look alike are one piece
+                line.append(flow.text[styled_to:start], style_was)
+                styled_to, style_was = start, style
             start, index = max(start, until), index + 1
+        line.append(flow.text[styled_to:end], style_was)
         return line
 
 
@@ -261,9 +265,11 @@ def strongest_of(event: Event | None) -> Score | None:
 
 
 def _rule(left: str, title: str, right: str, width: int, notes: Sequence[str] = ()) -> Text:
-    """A line of the box with a title, and the longest of the notes that leaves the title some room."""
+    """A line of the box with a title, and the first of the notes that leaves the title its room, or else some."""
     title = one_line(title)
-    note = next((n for n in notes if len(n) + min(len(title), 16) + 10 <= width), "")
+    fitting = [n for n in notes if cell_len(title) + len(n) + 10 <= width]
+    fitting = fitting or [n for n in notes if 16 + len(n) + 10 <= width]
+    note = fitting[0] if fitting else ""
     name = Text(title)
     name.truncate(max(1, width - 6 - (len(note) + 4 if note else 0)), overflow="ellipsis")
     lead = Text.assemble(

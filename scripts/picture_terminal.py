@@ -16,6 +16,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.terminal_theme import DIMMED_MONOKAI
+from rich.text import Text
 
 from lenses.errors import PhoropterError, WriteError
 from lenses.files import write_atomically
@@ -26,15 +27,18 @@ from runtime.generate import encode
 from runtime.host import load_host, quiet
 from runtime.monitor import Monitor
 from runtime.packs import resolve_pack
+from runtime.palette import GREY
 from runtime.session import Session
 from runtime.transcript import Transcript
 from runtime.trend import Trend
 
 _FONTS = 'ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace'
+_ASPECT = 0.602
+"""Width over height of a character in nearly all of these fonts."""
 
 
-def drawn(frame: Frame, title: str, width: int) -> str:
-    """The frame in a drawn terminal of this width, as an SVG document that refers to nothing outside it."""
+def drawn(frame: Frame, command: str, width: int) -> str:
+    """The command and its frame in a drawn terminal, as an SVG document that refers to nothing outside it."""
     console = Console(
         record=True,
         file=io.StringIO(),
@@ -43,10 +47,14 @@ def drawn(frame: Frame, title: str, width: int) -> str:
         color_system="truecolor",
         _environ={},
     )
+    console.print(Text.assemble(("$ ", GREY), command, "\n"))
     for line in frame.lines(width, None, colours=True):
         console.print(line, no_wrap=True, overflow="crop")
-    svg = console.export_svg(title=title, theme=DIMMED_MONOKAI, unique_id="terminal")
+    svg = console.export_svg(title="", theme=DIMMED_MONOKAI, unique_id="terminal", font_aspect_ratio=_ASPECT)
     svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)
+    svg = svg.replace(
+        "<svg ", '<svg xml:space="preserve" ', 1
+    )  # some renderers drop even spaces that do not break
     return svg.replace("Fira Code, monospace", _FONTS).replace(
         "font-family: arial", "font-family: sans-serif"
     )
