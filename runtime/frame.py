@@ -86,6 +86,7 @@ class Frame:
         help_line = [self._help(width)]
         text = self._text.flow(inner)
         if height is None:
+            status = [line for line in status if line]
             text_rows, track_rows, rows = len(text.lines), len(session.trends), session.show
         else:
             # In a low terminal the words about the picture go first, the picture itself last.
