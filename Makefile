@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 .PHONY: demo test check format clean
 
 demo: $(READY)
-	$(BIN)/phoropter watch "A violin is" --max-new-tokens 40
+	$(BIN)/phoropter watch "The dog" --max-new-tokens 40
 
 test: $(READY)
 	$(BIN)/python -m pytest

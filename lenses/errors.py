@@ -14,6 +14,7 @@
     ├── PromptError             a prompt that cannot be generated from
     ├── ConfigError             a setting that cannot hold
     │   └── BudgetError             a memory budget too small for what must fit
+    ├── ExtraMissing            a library that only some uses need is not installed
     └── WriteError              a file could not be written
 
 A message is one line: the file or concept, what was found, what was expected, what to do.
@@ -74,6 +75,10 @@ class ConfigError(PhoropterError):
 
 class BudgetError(ConfigError):
     """A memory budget is too small for what must fit."""
+
+
+class ExtraMissing(PhoropterError):
+    """A library that only some uses need, an extra of this package, is not installed."""
 
 
 class WriteError(PhoropterError):

@@ -12,7 +12,10 @@ from typing import Any
 
 import numpy as np
 from numba import njit, types
+from numba.core.errors import NumbaError as CompileError
 from numba.extending import overload
+
+__all__ = ["CompileError", "score_linear", "score_mlp"]
 
 # Reassociation is what lets the sum of a dot product run in vector lanes; nothing here depends on NaN or infinity.
 FASTMATH = {"reassoc", "contract", "nsz"}

@@ -32,8 +32,8 @@ class TrainingConfig:
 
     widths: tuple[int, int] = (16, 8)
     """Widths of the two hidden layers."""
-    steps: int = 1500
-    batch: int = 2048
+    steps: int = 2000
+    batch: int = 1024
     """Samples a step."""
     learning_rate: float = 3e-3
     weight_decay: float = 1e-2

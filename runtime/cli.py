@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from runtime.session import Session
     from runtime.trend import Trend
 
-DEFAULT_PROMPT = "A violin is"
+DEFAULT_PROMPT = "The dog"
 
 _UsageError = typer.BadParameter.__base__
 """What typer raises for arguments that it cannot take; it has no public name of its own."""
@@ -106,6 +106,10 @@ def watch(
     jsonl: Annotated[
         str | None, typer.Option(metavar="FILE", help="Also write every event to FILE, one a line.")
     ] = None,
+    html: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Also write the run to FILE, as one page for a browser."),
+    ] = None,
 ) -> None:
     """Let a model write, and see the concepts that are active inside it beside every word.
 
@@ -117,6 +121,7 @@ def watch(
       phoropter watch "The dog" --max-new-tokens 24 --temperature 0
       phoropter watch "The dog" --track animal.n.01 --track artifact.n.01
       phoropter watch "The dog" --jsonl out.jsonl | head
+      phoropter watch "The dog" --html out.html
     """
     from runtime.config import MonitorConfig, parse_bytes, parse_levels
     from runtime.packs import choose_pack
@@ -149,7 +154,64 @@ def watch(
         from runtime.host import quiet  # not above: what is wrong so far is said without waiting for torch
 
         stack.enter_context(quiet())
-        _watch(monitor, host, prompt, show, trends, jsonl, generation)
+        _watch(monitor, host, prompt, show, trends, jsonl, html, generation)
+
+
+@app.command()
+def doctor(
+    model: Annotated[
+        str | None, typer.Option(help="Host: a directory or a hub id. Default: the one that the pack is for.")
+    ] = None,
+    pack: Annotated[
+        str | None,
+        typer.Option(
+            help="Lens pack: a directory, a name of `pack list`, or a hub id. Default: wordnet-mini."
+        ),
+    ] = None,
+    hot_budget: Annotated[str, typer.Option(help="Memory for lenses ready to score.")] = "512MiB",
+    warm_budget: Annotated[str, typer.Option(help="Memory for lenses kept beside them.")] = "2GiB",
+    device: Annotated[
+        str | None,
+        typer.Option(
+            help="cpu, cuda, cuda:1 and so on, or auto. Default: the best for the host, cpu for lenses."
+        ),
+    ] = None,
+) -> None:
+    """Look whether watching works here: this machine, the model, the pack, and the three together.
+
+    A line for each check: ok, warning or problem, what was found, and what to do. Exit code 2 if there is any problem.
+    A model is never downloaded for this.
+
+    \b
+    Examples:
+      phoropter doctor
+      phoropter doctor --model google/gemma-3-4b-pt --pack PATH
+      phoropter doctor --hot-budget 64MiB --warm-budget 0
+    """
+    from rich.console import Console
+
+    from runtime.config import MonitorConfig, parse_bytes
+    from runtime.display import print_findings
+    from runtime.environment import Finding, examine_machine
+
+    config = MonitorConfig(
+        hot_budget_bytes=parse_bytes(hot_budget),
+        warm_budget_bytes=parse_bytes(warm_budget),
+        device="cpu" if device in (None, "auto") else device,
+    )
+    with _announced("looking at everything ..."):
+        findings = list(examine_machine(Console(force_terminal=sys.stdout.isatty())))
+        if any(finding.status == "problem" for finding in findings):
+            findings.append(
+                Finding("pack, host", "warning", "not looked at", "mend the above, then type this again")
+            )
+        else:
+            from runtime.doctor import examine
+
+            findings += examine(model=model, pack=pack, config=config, device=device)
+    print_findings(findings)
+    if any(finding.status == "problem" for finding in findings):
+        raise typer.Exit(2)
 
 
 @pack_app.command("list")
@@ -228,15 +290,10 @@ def _open_monitor(where: str, config: "MonitorConfig", device: str | None) -> "M
 def _load_host(pack: "LensPack", where: str, model: str | None, device: str | None) -> "Host":
     """Load the host that was asked for, by default the one that the pack was made for."""
     from runtime.host import load_host
-    from runtime.packs import check_made_for
+    from runtime.packs import host_of
 
-    made_for = pack.config.host
-    model = model or made_for.id
-    if model == made_for.id and pack.host_dir is not None:
-        return load_host(pack.host_dir, device=device)
-    check_made_for(where, pack.config, model)
-    revision = made_for.revision if model == made_for.id else None
-    return load_host(model, revision=revision, device=device)
+    name, revision = host_of(pack, where, model)
+    return load_host(name, revision=revision, device=device)
 
 
 def _watch(
@@ -246,6 +303,7 @@ def _watch(
     show: int,
     trends: "list[Trend]",
     jsonl: str | None,
+    html: str | None,
     generation: dict[str, Any],
 ) -> None:
     """Generate, show and write; leaves a whole file and a whole terminal behind whatever happens."""
@@ -263,6 +321,8 @@ def _watch(
         monitor.subscribe(session.pace)
         if jsonl is not None:
             monitor.subscribe(stack.enter_context(JsonLines(jsonl, show=show)))
+        if html is not None:
+            stack.enter_context(_page_at_the_end(html, monitor, session, generation))
         # Closed before the file is: the host's thread writes to it until it has ended.
         events = monitor.stream(host.model, host.tokenizer, prompt, **generation)
         stack.enter_context(closing(events))
@@ -274,6 +334,36 @@ def _watch(
             reader_gone = True  # no reason to lose the file
     if reader_gone:
         raise BrokenPipeError(errno.EPIPE, "the reader of the output has gone")
+
+
+@contextmanager
+def _page_at_the_end(
+    path: str, monitor: "Monitor", session: "Session", generation: dict[str, Any]
+) -> "Iterator[None]":
+    """Write the page of the run when it is over, after Ctrl-C too; whether it can be written shows before."""
+    from lenses.files import AtomicFile
+    from runtime.page import format_page
+
+    sampled = f"temperature {generation.get('temperature', 0):g}, seed {generation['seed']}"
+    facts = [("phoropter", installed_version("phoropter")), ("sampling", sampled)]
+
+    def page() -> str:
+        return format_page(
+            monitor,
+            session.transcript,
+            title=session.title,
+            pace=session.pace,
+            facts=facts,
+            tracks=[trend.concept.id for trend in session.trends],
+        )
+
+    with AtomicFile(path) as file:
+        try:
+            yield
+        except KeyboardInterrupt:
+            file.write(page())
+            raise
+        file.write(page())
 
 
 def _view(session: "Session") -> "LiveView | PlainView":

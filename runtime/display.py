@@ -26,6 +26,7 @@ from runtime.session import Session
 from runtime.wording import format_word
 
 if TYPE_CHECKING:  # imports torch, which tables need not wait for
+    from runtime.environment import Finding
     from runtime.events import Event
 
 BUDGET_MS = 2.0
@@ -175,3 +176,30 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         return
     for row in [columns, *rows]:
         print("\t".join(row))
+
+
+def print_findings(findings: Sequence[Finding]) -> None:
+    """Print what a check-up found and how many problems that are: a table on a terminal, lines with tabs elsewhere."""
+    count = {status: sum(finding.status == status for finding in findings) for status in _STATUS_STYLES}
+    if sys.stdout.isatty():
+        table = Table(box=box.SIMPLE_HEAD)
+        for column in ("", "check", "found, and what to do"):
+            table.add_column(column, overflow="fold")
+        for finding in findings:
+            style = _STATUS_STYLES[finding.status]
+            said = Text(finding.found)
+            if finding.advice:
+                said.append(f"\n→ {finding.advice}", style)
+            table.add_row(Text(finding.status, style), finding.check, said)
+        Console().print(table)
+    else:
+        for finding in findings:
+            print("\t".join(filter(None, (finding.status, finding.check, finding.found, finding.advice))))
+    print(f"{_counted(count['problem'], 'problem')}, {_counted(count['warning'], 'warning')}")
+
+
+_STATUS_STYLES = {"ok": "green", "warning": "yellow", "problem": "bold red"}
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count or 'no'} {noun}{'' if count == 1 else 's'}"

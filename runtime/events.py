@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from lenses.calibration import probability
 from lenses.concept import Concept
 from lenses.pack import LensPack
+from runtime.notebook import event_html, run_html
 
 Phase = Literal["prompt", "generation"]
 State = Literal["ok", "bos", "non_finite", "after_end"]
@@ -196,6 +197,10 @@ class Event:
             },
         }
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows for an event: its strongest concepts, see `runtime.notebook`."""
+        return event_html(self)
+
     def _score(self, at: int) -> Score:
         index = int(self.scored[at])
         return Score(
@@ -213,6 +218,8 @@ class EventQueue:
         self._events: deque[Event] = deque(maxlen=capacity)
         self.dropped = 0
         """Events that fell out because the queue was full."""
+        self.tokenizer: Any | None = None
+        """What a notebook decodes the tokens with, when it shows the queue; set by who knows it."""
 
     def append(self, event: Event) -> None:
         """Add an event; the oldest falls out when the queue is full."""
@@ -233,6 +240,10 @@ class EventQueue:
 
     def __getitem__(self, index: int) -> Event:
         return self._events[index]
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows for a run: its text, tinted, see `runtime.notebook`."""
+        return run_html(self)
 
 
 Sink = Callable[[Event], None]

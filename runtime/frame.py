@@ -16,18 +16,16 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from lenses.text import one_line
+from runtime.branches import GREY, Branches, Tint, format_probability, strongest_of
 from runtime.flow import Flow
-from runtime.palette import GREY, Branches, Tint
 from runtime.session import Session
 from runtime.transcript import Word
 from runtime.trend import FAILED, NOT_SCORED, PROMPT_END, Trend
-from runtime.wording import format_path, format_probability, format_reading, special_name, visible
+from runtime.wording import format_path, format_reading, special_name, visible
 
 if TYPE_CHECKING:  # these import torch, which a picture need not wait for
-    from runtime.events import Event, Score
+    from runtime.events import Event
 
-TINT_FROM = 0.5
-"""Calibrated probability from which a word takes the colour of its strongest concept."""
 _CELLS_A_TOKEN = 5
 """How much of a line a token takes, spaces included: how high the text will be is guessed once."""
 _VALUE = len("not scored")
@@ -255,14 +253,6 @@ class _Paragraphs:
             start, index = max(start, until), index + 1
         line.append(flow.text[styled_to:end], style_was)
         return line
-
-
-def strongest_of(event: Event | None) -> Score | None:
-    """The concept that a word takes its colour from; None where nothing reaches `TINT_FROM`."""
-    if event is None:
-        return None
-    leaves = event.leaves(1)
-    return leaves[0] if leaves and leaves[0].probability >= TINT_FROM else None
 
 
 def _rule(left: str, title: str, right: str, width: int, notes: Sequence[str] = ()) -> Text:

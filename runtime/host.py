@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import constants as hub_constants
 from huggingface_hub import errors as hub_errors
 from huggingface_hub import snapshot_download
 from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
@@ -166,11 +167,33 @@ def _directory(name: PathLike, revision: str | None) -> Path:
         return path
     if path.is_file():
         raise HostError(f"host {title} is a file; give the directory that holds its config.json")
-    if not text or text.startswith((".", "/", "~")) or text.count("/") > 1:
+    if not _may_be_hub_id(text):
         raise HostError(
             f"no host at {title}: there is no such directory; check the spelling, or give a hub id"
         )
     return _fetch(text, revision)
+
+
+def hub_state() -> tuple[bool, Path]:
+    """Whether the hub may be asked (HF_HUB_OFFLINE is not set), and where what it gave is kept."""
+    return not hub_constants.HF_HUB_OFFLINE, Path(hub_constants.HF_HUB_CACHE)
+
+
+def on_disk(name: PathLike, revision: str | None = None) -> Path | None:
+    """Where a host's files are on this machine, the hub's cache included; None where they are not.
+
+    Asks nobody. Raises HostError for a name that is neither a directory nor can be a hub id.
+    """
+    if _is_local(name) or local_path(name).is_file() or not _may_be_hub_id(os.fspath(name)):
+        return _directory(name, revision)
+    try:
+        return Path(snapshot_download(os.fspath(name), revision=revision, local_files_only=True))
+    except (hub_errors.LocalEntryNotFoundError, hub_errors.HFValidationError):
+        return None
+
+
+def _may_be_hub_id(text: str) -> bool:
+    return bool(text) and not text.startswith((".", "/", "~")) and text.count("/") <= 1
 
 
 def _fetch(hub_id: str, revision: str | None) -> Path:

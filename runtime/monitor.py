@@ -30,6 +30,7 @@ from runtime.events import Coverage, Event, EventQueue, Phase, Run, Sink, State
 from runtime.generate import Prompt, stream
 from runtime.hook import Forward, Tap
 from runtime.plan import GenerationPlan
+from runtime.table import to_frame
 
 _NOT_SCORED = Coverage(expected=0, scored=0, pending=0, failed=0, cut=0)
 
@@ -117,12 +118,15 @@ class Monitor:
 
     # What people call.
 
-    def attach(self, model: torch.nn.Module) -> Tap:
+    def attach(self, model: torch.nn.Module, tokenizer: Any | None = None) -> Tap:
         """Watch a host: use the tap as a context manager, or `attach()` it now and `remove()` it later.
 
-        Raises PackMismatch where the pack was made for another host, HostError where the host cannot be hooked.
+        Nothing but a notebook that shows `events` as words needs the tokenizer. Raises PackMismatch where the
+        pack was made for another host, HostError where the host cannot be hooked.
         """
-        self._check_host(model)
+        check_host(self.pack, model)
+        if tokenizer is not None:
+            self.events.tokenizer = tokenizer
         config = text_config(model)
         self._bos_token = config.bos_token_id
         self._eos_tokens = frozenset(eos_ids_of(model))
@@ -132,7 +136,15 @@ class Monitor:
         self, model: torch.nn.Module, tokenizer: Any, prompt: Prompt, **generate: Any
     ) -> Generator[Event, None, None]:
         """Generate from a prompt and yield each event as it comes; see `runtime.generate.stream`."""
+        self.events.tokenizer = tokenizer
         return stream(self, model, tokenizer, prompt, **generate)
+
+    def to_pandas(self) -> Any:
+        """The events in the queue as a tidy table, one row for each concept scored at each position.
+
+        A `pandas.DataFrame`, see `runtime.frame` for its columns. Raises ExtraMissing without pandas.
+        """
+        return to_frame(self.events, self.pack)
 
     def subscribe(self, sink: Sink) -> Callable[[], None]:
         """Have every event delivered to `sink` as it is emitted; returns the function that ends it."""
@@ -210,20 +222,6 @@ class Monitor:
         self._complete_batch()
 
     # How rows become events.
-
-    def _check_host(self, model: torch.nn.Module) -> None:
-        made_for, found = self.pack.config.host, host_id(model)
-        if found is not None and not is_same_host(found, made_for.id):
-            raise PackMismatch(
-                f"the pack {self.pack.path.name} was made for the host {made_for.id}, this is {found}; "
-                "give the host that it was made for, or a pack made for this one"
-            )
-        check_fits(model, self.pack.config.site, made_for.hidden_size)
-        if (blocks := len(blocks_of(model))) != made_for.blocks:
-            raise PackMismatch(
-                f"the pack {self.pack.path.name} was made for a host of {made_for.blocks} blocks, this one has "
-                f"{blocks}; give the host that it was made for, or a pack made for this one"
-            )
 
     def _begin_sequence(self) -> _Sequence:
         number = self._counters.sequences
@@ -334,3 +332,19 @@ class Monitor:
         self.events.append(event)
         for sink in tuple(self._sinks):
             sink(event)
+
+
+def check_host(pack: LensPack, model: torch.nn.Module) -> None:
+    """Raise PackMismatch where the pack was made for another host, as `Monitor.attach` does."""
+    made_for, found = pack.config.host, host_id(model)
+    if found is not None and not is_same_host(found, made_for.id):
+        raise PackMismatch(
+            f"the pack {pack.path.name} was made for the host {made_for.id}, this is {found}; "
+            "give the host that it was made for, or a pack made for this one"
+        )
+    check_fits(model, pack.config.site, made_for.hidden_size)
+    if (blocks := len(blocks_of(model))) != made_for.blocks:
+        raise PackMismatch(
+            f"the pack {pack.path.name} was made for a host of {made_for.blocks} blocks, this one has "
+            f"{blocks}; give the host that it was made for, or a pack made for this one"
+        )

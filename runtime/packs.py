@@ -85,6 +85,22 @@ def check_made_for(path: str, config: PackConfig, model: str) -> None:
         )
 
 
+def host_of(pack: "LensPack", where: str, model: str | None) -> tuple[str | Path, str | None]:
+    """The host to watch with a pack that was found at `where`, and its revision: what `load_host` takes.
+
+    Without a `model`, the host that the pack was made for, which may travel with it. Raises PackMismatch for a model
+    that the pack is plainly not for.
+    """
+    made_for = pack.config.host
+    if model in (None, made_for.id) and pack.host_dir is not None:
+        return pack.host_dir, None
+    if model in (None, made_for.id):
+        return made_for.id, made_for.revision
+    assert model is not None
+    check_made_for(where, pack.config, model)
+    return model, None
+
+
 def read_config(path: Path) -> PackConfig:
     """What the pack in this directory says of itself; raises PackFormatError. Nothing else of it is read."""
     directory = PackDirectory(path)

@@ -32,6 +32,8 @@ class Pace:
         """Of `generation_ms`, what the lenses took."""
         self.steps = 0
         """Steps of generation that were timed."""
+        self.step_ms: dict[int, float] = {}
+        """Milliseconds of each step of generation, host and lenses, by the position of its row."""
 
     def __call__(self, event: "Event") -> None:
         now_s = self._clock_s()
@@ -40,6 +42,7 @@ class Pace:
             self.prompt_ms += step_ms
             return
         self.generation_ms += step_ms
+        self.step_ms[event.position] = step_ms
         self.lens_ms += event.run.step_ms
         self.steps += 1
 

@@ -4,9 +4,11 @@ A word of the prompt has the event of its own row; a generated word has that of 
 predicted it. Knows nothing about terminals or colours; every view of a sequence starts here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
+
+from lenses.errors import ConfigError
 
 if TYPE_CHECKING:
     from runtime.events import Event
@@ -73,6 +75,24 @@ class Transcript:
         self._pieces = TextPieces(self.tokenizer)
         for token in self.prompt:
             self._append(token)
+
+    @classmethod
+    def of(cls, tokenizer: Any, events: "Iterable[Event]", *, sequence: int = 0) -> Self:
+        """The words that the events of one sequence tell of, such as those in `monitor.events`.
+
+        Raises ConfigError where the first ones are missing: the prompt's words are told by them alone.
+        """
+        told = [event for event in events if event.sequence == sequence]
+        if not told or told[0].position:
+            found = f"begin at position {told[0].position}" if told else "are none"
+            raise ConfigError(
+                f"the events of sequence {sequence} {found}, expected 0; watch with prompt events, or give "
+                "Transcript the prompt's tokens and add the events"
+            )
+        transcript = cls(tokenizer, [event.token for event in told if event.phase == "prompt"])
+        for event in told:
+            transcript.add(event)
+        return transcript
 
     @property
     def generated(self) -> int:

@@ -6,17 +6,13 @@ Knows nothing about where they stand: plain lines and pictures say them in the s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from rich.text import Text
 
 from lenses.text import is_plain, one_line
-from runtime.palette import GREY
+from runtime.branches import GREY, format_probability
 from runtime.transcript import Word
 from runtime.trend import Reading, Trend
-
-if TYPE_CHECKING:  # imports torch, which words need not wait for
-    from runtime.events import Score
 
 _VALUE = len("not scored")
 
@@ -39,11 +35,6 @@ def format_word(word: Word, tokenizer: object, show: int, trends: Sequence[Trend
     return (
         f"{word.position:5d}  {'read ' if word.is_read else 'wrote'}  {text:<16}  {tracked}{' '.join(notes)}"
     )
-
-
-def format_probability(score: Score) -> str:
-    """A probability with two digits; `?` marks a lens that is not calibrated."""
-    return f"{score.probability:.2f}{'' if score.calibrated else '?'}"
 
 
 def format_reading(reading: Reading | None) -> str:

@@ -14,7 +14,7 @@ from host_recipe import EOS, PAD, Recipe
 from transformers import PreTrainedTokenizerFast
 from wordnet_texts import Texts
 
-from lenses.importers.wordnet import Synset, WordNet, is_held_out
+from lenses.importers.wordnet import WordNet, is_held_out
 
 
 class Corpus:
@@ -34,7 +34,7 @@ class Corpus:
         """
         recipe = self.recipe
         dice = np.random.default_rng([recipe.seed, epoch])
-        told: list[tuple[Synset, int]] = [(synset, epoch) for synset in self.training.values()]
+        told = [(one, epoch) for one in self.training.values()]
         if epoch >= recipe.common_from_epoch:
             # A telling is another epoch's to the templates' dice: one that no run comes to.
             again = [epoch + 1000 * telling for telling in range(1, recipe.common_tellings)]

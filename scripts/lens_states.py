@@ -34,6 +34,8 @@ class States:
     """[S] which text each sample is of."""
     last_S: NDArray[np.bool_]
     """[S] whether it is the text's last position."""
+    at_S: NDArray[np.int32]
+    """[S] which token of the text it has read, BOS counted."""
 
 
 def collect(
@@ -56,6 +58,7 @@ def collect(
     states: list[Floats] = []
     owners: list[int] = []
     lasts: list[bool] = []
+    places: list[int] = []
     rows = _Rows()
     task = progress.add_task(title, total=len(texts))
     with torch.inference_mode(), Tap(model, site, rows):
@@ -75,9 +78,12 @@ def collect(
                 kept += [(b, t) for t in at]
                 owners += [x] * len(at)
                 lasts += [t == length - 1 for t in at]
+                places += [t + begin for t in at]
             states.append(pooled_BTD[tuple(np.array(kept).T)])
             progress.advance(task, len(batch))
-    return States(np.concatenate(states), np.array(owners, np.int32), np.array(lasts))
+    return States(
+        np.concatenate(states), np.array(owners, np.int32), np.array(lasts), np.array(places, np.int32)
+    )
 
 
 def _pooled(

@@ -22,12 +22,12 @@ from lenses.errors import PhoropterError, WriteError
 from lenses.files import write_atomically
 from lenses.pack import LensPack
 from lenses.text import one_line
+from runtime.branches import GREY
 from runtime.frame import Frame
 from runtime.generate import encode
 from runtime.host import load_host, quiet
 from runtime.monitor import Monitor
 from runtime.packs import resolve_pack
-from runtime.palette import GREY
 from runtime.session import Session
 from runtime.transcript import Transcript
 from runtime.trend import Trend

@@ -8,7 +8,8 @@ What it does, in order:
 2. runs the host over the texts once and keeps input states at sampled positions, made exactly as they will be served;
 3. trains all lenses together on four of five synsets that the host was trained on;
 4. calibrates on the rest of these, on scores as served (first layers as stored, by the bank);
-5. measures AUROC on the tenth of synsets that neither host nor lenses have seen, and writes it to `concepts.jsonl`.
+5. measures AUROC on the tenth of synsets that neither host nor lenses have seen, and writes it to `concepts.jsonl`;
+6. records what the lenses say of one fixed text, for `phoropter doctor` to compare with.
 """
 
 import argparse
@@ -40,6 +41,7 @@ from lenses.pack import LensPack
 from lenses.training import Samples, TrainingConfig, auroc, train
 from lenses.writer import refuse_to_replace
 from runtime.host import Host, load_host
+from runtime.known import PROVENANCE, record
 
 LEAST_POSITIVES = 10
 """A lens with fewer held-out positives is not measured."""
@@ -116,27 +118,31 @@ def build(arguments: argparse.Namespace, progress: Progress) -> LensPack:
         input=config,
         lens=LensConfig("mlp", training.widths),
         base_levels=(0, 1),
-        provenance={
-            "texts": "WordNet 3.0 noun definitions and examples",
-            "held_out": HELD_OUT_RULE,
-            "training": asdict(training),
-            "positions_per_text": arguments.positions,
-            "tellings_per_synset": arguments.tellings,
-            "samples": {name: len(part.samples.text_S) for name, part in parts.items()},
-            "calibration": "validation synsets, sampled positions",
-            "auroc": "held-out synsets; auroc at a text's last position, auroc_any at sampled ones",
-        },
     )
+    provenance: dict[str, object] = {
+        "texts": "WordNet 3.0 noun definitions and examples",
+        "held_out": HELD_OUT_RULE,
+        "training": asdict(training),
+        "positions_per_text": arguments.positions,
+        "tellings_per_synset": arguments.tellings,
+        "samples": {name: len(part.samples.text_S) for name, part in parts.items()},
+        "calibration": "validation synsets, sampled positions",
+        "auroc": "held-out synsets; auroc at a text's last position, auroc_any at sampled ones",
+    }
     with tempfile.TemporaryDirectory() as scratch:
         served = write(Path(scratch) / "pack", hierarchy=hierarchy, heads=trained.heads)
         validation, held_out = parts["validation"], parts["held-out"]
         logits_SN = score_all(served, validation.samples.states_SD, progress, "calibration")
         slope, offset, calibrated = fit_platt_by_part(logits_SN, validation.samples.positive(slice(None)))
         logits_SN = score_all(served, held_out.samples.states_SD, progress, "held-out")
-    measured = measure(hierarchy, logits_SN, held_out)
-    progress.console.print(json.dumps(summary(measured)), soft_wrap=True)
-    heads = replace(trained.heads, platt_slope=slope, platt_offset=offset, calibrated=calibrated)
-    return write(arguments.out, hierarchy=measured, heads=heads, host_dir=arguments.host)
+        measured = measure(hierarchy, logits_SN, held_out)
+        progress.console.print(json.dumps(summary(measured)), soft_wrap=True)
+        heads = replace(trained.heads, platt_slope=slope, platt_offset=offset, calibrated=calibrated)
+        finished = write(Path(scratch) / "finished", hierarchy=measured, heads=heads)
+        provenance[PROVENANCE] = record(host.model, host.tokenizer, finished).to_json()
+    return write(
+        arguments.out, hierarchy=measured, heads=heads, provenance=provenance, host_dir=arguments.host
+    )
 
 
 def collect_part(
@@ -245,7 +251,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--site", default="resid_post.3")
     parser.add_argument("--pooling", default="ema:0.8", help="token, mean or ema:a")
     parser.add_argument("--widths", type=lambda text: tuple(map(int, text.split("-"))), default=(16, 8))
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--positions", type=int, default=4, help="sampled positions a text, its last aside")
     parser.add_argument(
         "--tellings", type=int, default=2, help="ways in which each synset is told to train on"

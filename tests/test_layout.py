@@ -10,18 +10,19 @@ ROOT = Path(__file__).parent.parent
 LEVELS = [
     {"lenses"},
     {"runtime.config", "runtime.tiers"},
-    {"runtime.events"},
+    {"runtime.branches", "runtime.transcript"},
+    {"runtime.events", "runtime.notebook", "runtime.table"},
     {"runtime.expansion", "runtime.cache"},
     {"runtime.engine"},
     {"runtime.plan"},
     {"runtime.blocks"},
     {"runtime.hook", "runtime.host", "runtime.generate"},
-    {"runtime.monitor", "runtime.sink", "runtime.transcript", "runtime.trend"},
+    {"runtime.monitor", "runtime.sink", "runtime.known", "runtime.trend"},
     {"runtime.session"},
-    {"runtime.palette", "runtime.flow", "runtime.screen"},
-    {"runtime.wording"},
+    {"runtime.flow", "runtime.screen", "runtime.wording"},
     {"runtime.frame"},
-    {"runtime.display", "runtime.packs"},
+    {"runtime.display", "runtime.packs", "runtime.environment"},
+    {"runtime.doctor", "runtime.page"},
     {"runtime.cli"},
     {"scripts"},
 ]
@@ -33,6 +34,7 @@ DOORS = {
     "numba": {"lenses/kernels.py"},
     "huggingface_hub": {"lenses/hub.py", "runtime/host.py"},
     "typer": {"runtime/cli.py"},
+    "pandas": {"runtime/table.py"},
 }
 """Library to the only files that may import it."""
 

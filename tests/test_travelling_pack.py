@@ -135,10 +135,26 @@ def is_a_close_call(pack: LensPack, event: Event, common: int) -> bool:
     return bool(at_cut.any() or (np.diff(p) < 1e-4).any()) and common > 0
 
 
+KINDS = {
+    "A violin is": ("instrument", "music", "string", "bow"),
+    "A piano is": ("instrument", "music", "string"),
+    "A rose is": ("plant", "shrub", "flower"),
+    "A doctor is": ("person", "medic", "practitioner"),
+    "A river is": ("water", "stream", "river that"),
+    "A king is": ("male", "ruler", "sovereign", "monarch", "king of"),
+}
+"""Prompt to words of its kind."""
+
+
 def test_the_host_goes_on_with_words_of_the_kind(host: Host) -> None:
-    inputs = encode(host.model, host.tokenizer, "A violin is", 12)
-    text = host.tokenizer.decode(host.model.generate(**inputs, max_new_tokens=12, do_sample=False)[0])
-    assert any(word in text for word in ("instrument", "music", "string", "bow", "play")), text
+    told = {}
+    for prompt in KINDS:
+        inputs = encode(host.model, host.tokenizer, prompt, 16)
+        ids = host.model.generate(**inputs, max_new_tokens=16, do_sample=False)[0]
+        told[prompt] = host.tokenizer.decode(ids, skip_special_tokens=True).removeprefix(prompt)
+    fitting = [prompt for prompt, words in KINDS.items() if any(word in told[prompt] for word in words)]
+    # A host of six million parameters does not know every word; it must know most of these.
+    assert len(fitting) >= len(KINDS) - 2, told
 
 
 def test_a_flipped_byte_of_a_lens_file_is_found(

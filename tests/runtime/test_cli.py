@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from runtime import packs
+from runtime import environment, packs
 from runtime.cli import main
+from runtime.environment import Finding
 from tests import hosts
 from tests.packs import make_pack
 from tests.watched import named_nodes
@@ -83,6 +84,17 @@ def test_watch_prints_a_line_a_token_and_writes_events(run: Type, tmp_path: Path
     events = events_of(out)
     assert len(events) == 4 + 6 - 1
     assert [len(event["top"]) for event in events] == [0] + [2] * 8  # type: ignore[arg-type]
+
+
+def test_watch_writes_a_page(run: Type, tmp_path: Path) -> None:
+    out = tmp_path / "out.html"
+    code, _, errors = run("watch", "the violin is", "--max-new-tokens", "6", "--seed", "9", "--html", out)
+    assert (code, errors) == (0, "")
+    page = out.read_text(encoding="utf-8")
+    assert page.endswith("</html>\n")
+    assert page.count('"at":') == 4 + 6 - 1
+    assert "temperature 0.7, seed 9" in page
+    assert list(tmp_path.iterdir()) == [out]
 
 
 def test_the_same_seed_gives_the_same_contents_whatever_the_tiers_do(run: Type, tmp_path: Path) -> None:
@@ -167,7 +179,7 @@ def test_version_and_help(run: Type) -> None:
         code, said, errors = run(*words)
         assert (code, errors) == (0, "")
         assert "Usage: phoropter" in said
-    for command in (["watch"], ["pack", "list"], ["pack", "show"], ["pack", "verify"]):
+    for command in (["watch"], ["doctor"], ["pack", "list"], ["pack", "show"], ["pack", "verify"]):
         assert f"phoropter {' '.join(command)}" in run(*command, "--help")[1].partition("Example")[2]
 
 
@@ -186,6 +198,40 @@ def test_pack_list_show_and_verify(run: Type) -> None:
     code, said, _ = run("pack", "verify", f"lens_packs/{packs.DEFAULT_PACK}")
     assert code == 0
     assert said.startswith(f"ok: lens_packs/{packs.DEFAULT_PACK}: 21 lenses in 10 families")
+
+
+def test_doctor_prints_a_line_a_check_and_fails_only_on_problems(run: Type, copied: Path) -> None:
+    code, said, errors = run("doctor")
+    assert (code, errors) == (0, "")
+    *lines, summary = [line.split("\t") for line in said.splitlines()]
+    assert [line[1] for line in lines[:6]] == ["libraries", "kernels", "threads", "hub", "terminal", "pack"]
+    assert {line[0] for line in lines} <= {"ok", "warning"}
+    assert summary[0].startswith("no problems, ")
+    code, said, errors = run("doctor", "--hot-budget", "1KiB")
+    assert (code, errors) == (2, "")
+    assert re.search(r"^problem\tbudgets\t.*\traise the hot budget$", said, re.MULTILINE)
+    assert said.splitlines()[-1].startswith("1 problem, ")
+    flip_a_byte(copied / "lenses-00001-of-00001.safetensors")
+    code, said, errors = run("doctor", "--pack", copied)
+    assert (code, errors) == (2, "")
+    assert re.search(r"^problem\tbytes\t.*\tfetch the pack again$", said, re.MULTILINE)
+
+
+def test_doctor_refuses_settings_that_cannot_hold(run: Type) -> None:
+    code, said, errors = run("doctor", "--hot-budget", "lots")
+    assert (code, said) == (2, "")
+    assert re.fullmatch(r"error: [^\n]*512MiB[^\n]*\n", errors)
+
+
+def test_doctor_looks_no_further_than_a_broken_machine(run: Type, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = Finding("libraries", "problem", "torch is 1.0", "pip install 'torch>=2.11'")
+    monkeypatch.setattr(environment, "check_libraries", lambda: broken)
+    code, said, _ = run("doctor")
+    assert code == 2
+    assert [line.split("\t")[:2] for line in said.splitlines()[:-1]] == [
+        ["problem", "libraries"],
+        ["warning", "pack, host"],
+    ]
 
 
 def test_an_empty_shelf_says_so(run: Type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -243,6 +289,7 @@ REFUSED = {
     "a directory that is no model": (["the", "--model", "."], "no lens pack for the host"),
     "a file that cannot be written": (["the", "--jsonl", "missing/out.jsonl"], "cannot write"),
     "a disk that is full": (["the", "--jsonl", "/dev/full"], "No space left"),
+    "a page that cannot be written": (["the", "--html", "missing/out.html"], "cannot write"),
     "an option of no such name": (["the", "--colour"], "No such option"),
     "an option of the wrong type": (["the", "--top-k", "many"], "--top-k"),
     "too many arguments": (["the", "dog"], "unexpected extra argument"),
@@ -423,9 +470,21 @@ def test_terminals_without_colour_or_drawing_get_what_they_can_show(
     assert b"animal " in terminal.painted
 
 
+def test_doctor_draws_a_table_on_a_terminal(shelf: Path) -> None:
+    terminal = Terminal(shelf, "doctor", "--hot-budget", "1KiB")
+    assert terminal.end() == 2
+    said = re.sub(rb"\x1b\[[0-9;]*m", b"", terminal.painted).decode()
+    assert "found, and what to do" in said
+    assert "→ raise the hot budget" in said
+    assert b"Traceback" not in terminal.painted
+    assert "\t" not in said
+
+
 def test_ctrl_c_restores_the_terminal_and_keeps_whole_lines(shelf: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl"
-    terminal = Terminal(shelf, "watch", "the violin is", "--max-new-tokens", "4000", "--jsonl", str(out))
+    page = tmp_path / "out.html"
+    files = ["--jsonl", str(out), "--html", str(page)]
+    terminal = Terminal(shelf, "watch", "the violin is", "--max-new-tokens", "4000", *files)
     terminal.read_until(rb"active before")
     terminal.type(b"\x03")
     assert terminal.end() == 130
@@ -434,7 +493,8 @@ def test_ctrl_c_restores_the_terminal_and_keeps_whole_lines(shelf: Path, tmp_pat
     events = events_of(out)
     assert 4 <= len(events) < 4000
     assert out.read_text().endswith("}\n")
-    assert list(tmp_path.iterdir()) == [out]
+    assert page.read_text().endswith("</html>\n")
+    assert sorted(tmp_path.iterdir()) == [page, out]
 
 
 def test_a_pipe_gets_plain_lines_even_where_colour_is_forced(shelf: Path) -> None:

@@ -9,9 +9,9 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
+from runtime.branches import TINT_FROM, Branches, strongest_of
 from runtime.events import Coverage, Event
-from runtime.frame import TINT_FROM, Frame, strongest_of
-from runtime.palette import Branches
+from runtime.frame import Frame
 from runtime.trend import NOT_SCORED, PROMPT_END
 from tests.watched import NEW_TOKENS, Watched, watch
 

@@ -18,7 +18,7 @@ from transformers.utils import logging
 
 from lenses.errors import ConfigError, HostError
 from runtime import host as host_module
-from runtime.host import load_host, quiet
+from runtime.host import hub_state, load_host, on_disk, quiet
 from tests import hosts
 
 IDS = torch.tensor([[2, 5, 9, 30]])
@@ -116,6 +116,22 @@ def test_a_hub_id_is_found_in_the_cache_and_gives_its_name(stored: Path, offline
         assert host.path == repository / "snapshots" / commit
     with pytest.raises(HostError, match="is not in the hub's cache"):
         load_host("somebody/tiny", revision="other")
+
+
+def test_where_a_host_is_on_this_machine_is_told_without_asking(
+    stored: Path, offline: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert hub_state() == (False, offline)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    assert hub_state()[0]
+    snapshot = offline / "models--somebody--tiny" / "snapshots" / ("c" * 40)
+    assert on_disk("somebody/tiny") is None
+    shutil.copytree(stored, snapshot)
+    assert on_disk("somebody/tiny", "c" * 40) == snapshot
+    assert on_disk("two words/host") is None
+    assert on_disk(stored) == stored
+    with pytest.raises(HostError, match="no host at"):
+        on_disk("./nothing")
 
 
 # What is wrong, in one line

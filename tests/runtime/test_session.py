@@ -20,6 +20,8 @@ def test_pace_tells_prompt_host_and_lenses_apart(tmp_path: Path) -> None:
     assert pace.prompt_ms == pytest.approx(10 * len(watched.prompt))
     assert pace.generation_ms == pytest.approx(10 * len(generated))
     assert pace.lens_ms == pytest.approx(sum(event.run.step_ms for event in generated))
+    assert list(pace.step_ms) == [event.position for event in generated]
+    assert list(pace.step_ms.values()) == pytest.approx([10] * len(generated))
     lens_ms = pace.lens_ms / pace.steps
     assert str(pace) == f"10.0 ms a token (host {10 - lens_ms:.1f}, lenses {lens_ms:.1f})"
 

@@ -6,6 +6,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from lenses.errors import ConfigError
 from runtime.transcript import TextPieces, Transcript
 from tests import hosts
 from tests.watched import NEW_TOKENS, Watched, watch
@@ -79,3 +80,15 @@ def test_pieces_of_words_keep_the_spaces_between_them(watched: Watched) -> None:
     pieces = TextPieces(watched.tokenizer)
     ids = watched.tokenizer("the dog sits")["input_ids"]
     assert [pieces.add(token) for token in ids] == ["", "the", " dog", " sits"]
+
+
+def test_the_events_alone_tell_the_transcript(tmp_path: Path) -> None:
+    watched = watch(tmp_path / "p", new_tokens=3)
+    told = Transcript.of(watched.tokenizer, watched.events)
+    begun = Transcript(watched.tokenizer, watched.prompt)
+    for event in watched.events:
+        begun.add(event)
+    assert told.words == begun.words
+    for events in (watched.events[1:], []):
+        with pytest.raises(ConfigError, match=r"events of sequence 0 .* expected 0"):
+            Transcript.of(watched.tokenizer, events)

@@ -40,7 +40,12 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     entries += [Entry(name, [name], f'a thing; "the {name} is here"', ["thing"], topic=6) for name in THINGS]
     entries += [
         Entry(
-            f"{colour} {name}", [f"{colour} {name}"], f"a {name} that is {colour} number{n}x", [name], topic=6
+            f"{colour} {name}",
+            [f"{colour} {name}"],
+            f"a {name} that is {colour} number{n}x",
+            [name],
+            topic=6,
+            common=n % 2 == 0,
         )
         for n, colour in enumerate(COLOURS)
         for name in THINGS

@@ -12,6 +12,9 @@ from train_lenses import labels, main, part_of
 from lenses.concept import Hierarchy
 from lenses.importers.wordnet import read_wordnet
 from lenses.pack import LensPack
+from runtime.doctor import check_known
+from runtime.host import load_host
+from runtime.known import KnownScores
 from tests import hosts
 from tests.wordnet_dict import Entry, write
 
@@ -76,6 +79,10 @@ def test_a_pack_is_trained_calibrated_measured_and_written(
     assert measured
     assert max(m["auroc"] for m in measured) > 0.7  # the words are in the texts
     assert all(m["positives"] >= 10 for m in measured)
+    known = KnownScores.of(pack)
+    assert known is not None
+    assert len(known.logits) == len(pack.hierarchy), "all of them where there are few"
+    assert check_known(pack, load_host(host).model, hosts.tokenizer()).status == "ok"
     again = tmp_path / "again"
     assert main(arguments(wordnet, concepts, host, again)) == 0
     assert LensPack.from_pretrained(again).identity == pack.identity

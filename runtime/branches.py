@@ -1,6 +1,7 @@
 """Colours that mean one kind of thing throughout: each stands for a branch of the hierarchy, a concept of level 0.
 
-All of them are about as bright as a grey in the middle, so that they can be read on dark terminals and on
+Also which concept a word takes its colour from, and how a probability is spelled: terminals, notebooks and pages agree
+on all three. Colours are about as bright as a grey in the middle, so that they can be read on dark terminals and on
 light ones: nobody can ask a terminal which it is. Knows nothing about what is painted with them.
 """
 
@@ -9,6 +10,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lenses.concept import Concept, Hierarchy
+    from runtime.events import Event, Score
+
+TINT_FROM = 0.5
+"""Calibrated probability from which a word takes the colour of its strongest concept."""
 
 GREY = "#7b7b7b"
 """For what stands beside the matter: frames, legends, what leads to a name. Terminals differ in what `dim` is."""
@@ -45,6 +50,19 @@ class Branches:
         """Names from level 0 down to the concept."""
         indices = self._hierarchy.path(self._hierarchy.index(concept.id))
         return [self._hierarchy.concepts[index].name for index in indices]
+
+
+def strongest_of(event: "Event | None") -> "Score | None":
+    """The concept that a word takes its colour from; None where nothing reaches `TINT_FROM`."""
+    if event is None:
+        return None
+    leaves = event.leaves(1)
+    return leaves[0] if leaves and leaves[0].probability >= TINT_FROM else None
+
+
+def format_probability(score: "Score") -> str:
+    """A probability with two digits; `?` marks a lens that is not calibrated."""
+    return f"{score.probability:.2f}{'' if score.calibrated else '?'}"
 
 
 def _muted(colour: str, share: float) -> str:

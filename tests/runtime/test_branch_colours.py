@@ -5,7 +5,7 @@ from rich.color import Color, ColorSystem
 from rich.color_triplet import ColorTriplet
 
 from lenses.concept import Hierarchy
-from runtime.palette import GREY, Branches
+from runtime.branches import GREY, Branches
 from tests.watched import named_nodes
 
 BACKGROUNDS = {

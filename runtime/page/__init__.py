@@ -1,0 +1,65 @@
+"""A watched generation as one HTML file that needs nothing else: no network, no fonts, no other file.
+
+`template.html`, `page.css` and `page.js` are joined here with the contents. What a model wrote is not to be trusted:
+it enters the file in two places only, as JSON in which no character can end or open an element, and as escaped text
+for readers without JavaScript; the script makes text nodes of it, never markup. The page's content security policy
+refuses every request.
+
+Knows nothing about how events come about (see `contents` for what of them is kept), and writes no file.
+"""
+
+import html
+import json
+import re
+from collections.abc import Sequence
+from importlib.resources import files
+
+from runtime.monitor import Monitor
+from runtime.page.contents import page_contents
+from runtime.session import Pace
+from runtime.transcript import Transcript
+from runtime.wording import visible
+
+_PLACE = re.compile(r"\{\{(\w+)\}\}")
+_SPECIAL = {ord(character): f"\\u{ord(character):04x}" for character in "<>&"}
+
+
+def format_page(
+    monitor: Monitor,
+    transcript: Transcript,
+    *,
+    title: str | None = None,
+    pace: Pace | None = None,
+    facts: Sequence[tuple[str, str]] = (),
+    tracks: Sequence[str] = (),
+) -> str:
+    """The page of one sequence, as text to be stored as UTF-8.
+
+        transcript = Transcript.of(tokenizer, monitor.events)
+        Path("out.html").write_text(format_page(monitor, transcript), encoding="utf-8")
+
+    `title` is by default the host's id with the pack's name. With a `pace` that was subscribed to the monitor the page
+    knows the time of each token, else that of the lenses alone. `facts` are names and values to list first. `tracks`
+    are ids of concepts that are drawn along the text from the start, by default the three that are active most.
+    Raises ConceptNotFound.
+    """
+    if title is None:
+        title = f"{monitor.pack.config.host.id} · {monitor.pack.path.name}"
+    contents = page_contents(monitor, transcript, title=title, pace=pace, facts=facts, tracks=tracks)
+    here = files(__package__)
+    parts = {
+        "title": html.escape(visible(title).replace("\n", " ")),
+        "text": html.escape(visible("".join(word.text for word in transcript.words))),
+        "style": here.joinpath("page.css").read_text(encoding="utf-8"),
+        "script": here.joinpath("page.js").read_text(encoding="utf-8"),
+        "data": embedded_json(contents),
+    }
+    # In one pass: what is put in may look like a place to put things in.
+    return _PLACE.sub(
+        lambda place: parts[place[1]], here.joinpath("template.html").read_text(encoding="utf-8")
+    )
+
+
+def embedded_json(value: object) -> str:
+    """JSON that may stand inside a script element: plain ASCII without `<`, `>` and `&`."""
+    return json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":")).translate(_SPECIAL)

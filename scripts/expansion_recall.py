@@ -1,0 +1,115 @@
+"""What the walk down the hierarchy misses, against scoring everything.
+
+Every lens is scored at every position once; the walk is then followed on those logits with `Expansion.choose`, the
+very policy that the engine asks, for as many settings as wanted. `Walked.of_engine` is what the real engine did, to
+hold a walk against. It knows logits and the policy, nothing about texts.
+
+Shapes: P positions, N concepts.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from judging import Bools, Estimate, Ints
+from numpy.typing import NDArray
+
+from lenses.calibration import log_odds, threshold_log_odds
+from lenses.concept import Hierarchy
+from lenses.lens import Floats, Heads
+from runtime.engine import Scores
+from runtime.expansion import Expansion
+
+
+@dataclass(frozen=True, slots=True)
+class Walked:
+    """What the walk did at every position."""
+
+    scored_PN: Bools
+    opened_P: NDArray[np.int64]
+    """[P] families opened beyond the base."""
+    cut_P: NDArray[np.int64]
+    """[P] families that qualified but were beyond `top_k`."""
+
+    @classmethod
+    def of_engine(cls, scores: Sequence[Scores], base: int, lenses: int) -> "Walked":
+        """What the engine did; `base` lenses are scored in its first call."""
+        scored_PN = np.zeros((len(scores), lenses), np.bool_)
+        for position, scored in enumerate(scores):
+            scored_PN[position, scored.ordered()[0]] = True
+        # The base comes as one piece, every family opened as one more.
+        assert all(len(scored.concepts[0]) == base for scored in scores)
+        opened_P = np.array([len(scored.concepts) - 1 for scored in scores])
+        return cls(scored_PN, opened_P, np.array([scored.cut for scored in scores]))
+
+    def differing(self, other: "Walked") -> int:
+        """At how many positions the two scored other lenses or cut more families."""
+        same_P = (self.scored_PN == other.scored_PN).all(axis=1) & (self.cut_P == other.cut_P)
+        return int((~same_P).sum())
+
+
+def walk(expansion: Expansion, base_levels: Sequence[int], logits_PN: Floats) -> Walked:
+    """Follow the engine's walk at every position, on logits of everything."""
+    hierarchy = expansion.hierarchy
+    base = set(hierarchy.base_families(base_levels))
+    members = [
+        np.arange(family.first, family.first + family.rows, dtype=np.int32) for family in hierarchy.families
+    ]
+    base_ids = np.concatenate([members[family] for family in sorted(base)])
+    opens = hierarchy.opens[base_ids]
+    frontier = base_ids[(opens >= 0) & ~np.isin(opens, list(base))]
+    scored_PN = np.zeros(logits_PN.shape, np.bool_)
+    scored_PN[:, base_ids] = True
+    opened_P, cut_P = np.zeros((2, len(logits_PN)), np.int64)
+    for position, logits_N in enumerate(logits_PN):
+        choice = expansion.choose(frontier, logits_N[frontier])
+        cut_P[position] += choice.cut
+        while choice.families:
+            opened_P[position] += len(choice.families)
+            children = np.concatenate([members[family] for family in choice.families])
+            scored_PN[position, children] = True
+            choice = expansion.choose(children, logits_N[children])
+            cut_P[position] += choice.cut
+    return Walked(scored_PN, opened_P, cut_P)
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """How many of the concepts that are active the walk has scored."""
+
+    wanted: int
+    """(position, concept) pairs: concepts beyond the base whose probability, everything scored, is 1/2 or more."""
+    found: int
+    estimate: Estimate | None
+    """found / wanted, with what drawing texts anew says of it; None where nothing was wanted."""
+
+    @property
+    def value(self) -> float:
+        """found / wanted; 1 where nothing was wanted."""
+        return self.found / self.wanted if self.wanted else 1.0
+
+    def record(self) -> dict[str, object]:
+        """As it goes into a report."""
+        return {"wanted": self.wanted, "found": self.found, "recall": self.estimate}
+
+
+def active(hierarchy: Hierarchy, heads: Heads, base_levels: Sequence[int], logits_PN: Floats) -> Bools:
+    """[P, N] the concepts that the walk should find: beyond the base, with a probability of 1/2 or more."""
+    odds_PN = log_odds(logits_PN, heads.platt_slope, heads.platt_offset)
+    beyond: Bools = hierarchy.levels >= len(base_levels)
+    return np.asarray(beyond & (odds_PN >= threshold_log_odds(0.5)))
+
+
+def recall(
+    active_PN: Bools, scored_PN: Bools, text_P: Ints, rng: np.random.Generator, *, draws: int = 500
+) -> Recall:
+    """Recall over all positions."""
+    wanted_P, found_P = active_PN.sum(axis=1), (active_PN & scored_PN).sum(axis=1)
+    if not (wanted := int(wanted_P.sum())):
+        return Recall(0, 0, None)
+    _, text = np.unique(text_P, return_inverse=True)
+    wanted_X, found_X = np.bincount(text, weights=wanted_P), np.bincount(text, weights=found_P)
+    weight_RX = rng.multinomial(len(wanted_X), np.full(len(wanted_X), 1 / len(wanted_X)), size=draws)
+    low, high = np.quantile(weight_RX @ found_X / np.maximum(weight_RX @ wanted_X, 1), [0.025, 0.975])
+    found = int(found_P.sum())
+    return Recall(wanted, found, Estimate(found / wanted, float(low), float(high)))

@@ -1,0 +1,469 @@
+"""Judges every lens of a pack on synsets that neither its host nor its lenses have seen, and writes the report.
+
+    python scripts/judge_lenses.py                       writes reports/wordnet-mini.json, .md and pictures
+
+What it does, in order:
+1. tells every held-out synset once, runs the host over the texts and keeps the input state of every token;
+2. fits the controls on the training part: bag of words, ridge, random directions, lenses on shuffled labels;
+3. judges each lens of 10 or more held-out positives, and the controls beside it, at the text (its last token) and at
+   every token (`judging` has the formulas);
+4. compares the walk down the hierarchy with scoring everything (`expansion_recall`);
+5. writes what came out, good or bad.
+
+It needs the pack's host inside the pack, and WordNet (Debian's package `wordnet-base`). `--sample N` takes N held-out
+synsets and four times as many to train the controls on: quick, and good for nothing but trying the program.
+"""
+
+import argparse
+import hashlib
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from bag_of_words import fit as fit_bag_of_words
+from controls import ServedLenses, linear_and_random, shuffled
+from expansion_recall import Walked, active, recall, walk
+from judging import BINS, LEAST_POSITIVES, Bools, Estimate, is_measured
+from lens_report import LEAST_RECALL, MOST_SCORED, markdown, must_show, pictures
+from lens_states import States, collect
+from lens_verdicts import (
+    LENS,
+    WORDS,
+    HeldOut,
+    Record,
+    Verdict,
+    confusions,
+    judge,
+    pooled_reliability,
+    quantiles,
+    summary,
+)
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from run_record import RunRecord
+from telling_words import COUNT, telling_words, without_words
+from train_lenses import labels, part_of
+from wordnet_texts import Texts
+
+from lenses.bank import Bank
+from lenses.calibration import probability
+from lenses.errors import ConfigError, PackNotFound, PhoropterError
+from lenses.files import write_atomically
+from lenses.importers.wordnet import HELD_OUT_RULE, Synset, WordNet, read_wordnet
+from lenses.lens import Floats
+from lenses.pack import LensPack
+from lenses.training import Samples
+from runtime.blocks import check_fits
+from runtime.config import MonitorConfig
+from runtime.engine import Engine
+from runtime.expansion import Expansion
+from runtime.host import Host, load_host
+
+SEED = 0
+POSITIONS = 4
+"""Sampled positions of a training text, its last aside: what the controls are fitted on."""
+WALKED = 2000
+"""Positions at which the walk is compared with scoring everything."""
+CURVE_WALKED = 1000
+CURVE_THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.7)
+CURVE_TOP_K = (5, 10, 20, 40)
+_EVERY_TOKEN = 1 << 30
+
+Scorer = Callable[[slice], Floats]
+"""Scores [S, lenses] of all tokens of held-out texts for some of the measured lenses."""
+
+_BLOCK = 48
+"""Lenses whose scores at all tokens are in memory together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The texts of some synsets, with tokens and labels."""
+
+    synsets: list[Synset]
+    texts: list[str]
+    ids: list[list[int]]
+    positive_XN: Bools
+
+
+@dataclass(slots=True)
+class Clock:
+    """Seconds of every stage, for the report."""
+
+    progress: Progress
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time what is done inside."""
+        begin = time.perf_counter()
+        task = self.progress.add_task(name, total=None)
+        yield
+        self.progress.update(task, total=1, completed=1)
+        self.seconds[name] = round(time.perf_counter() - begin, 1)
+
+
+def build(arguments: argparse.Namespace, command: Sequence[str], progress: Progress) -> Record:
+    """Judge the pack; returns the report."""
+    clock = Clock(progress)
+    pack = LensPack.from_pretrained(arguments.pack)
+    if pack.host_dir is None:
+        raise PackNotFound(
+            f"the pack {pack.path.name} has no host inside; judge one whose host travels with it"
+        )
+    with clock.stage("reading"):
+        wordnet = read_wordnet(arguments.wordnet)
+        host = load_host(pack.host_dir, device="cpu")
+        check_fits(host.model, pack.config.site, pack.config.host.hidden_size)
+    run = RunRecord.begin(command, configuration(pack, arguments))
+    with clock.stage("texts"):
+        parts = {
+            name: read_part(name, wordnet, host, pack, arguments.sample)
+            for name in ("train", "validation", "held-out")
+        }
+    held, trained = parts["held-out"], parts["train"]
+    measured = [n for n in range(len(pack.hierarchy)) if is_measured(held.positive_XN[:, n])]
+    if not measured:
+        raise ConfigError(
+            f"{len(held.texts)} held-out texts give no lens {LEAST_POSITIVES} positives; give a larger --sample"
+        )
+    with clock.stage("states of held-out texts"):
+        states = collect_states(held, pack, host, progress, _EVERY_TOKEN)
+    with clock.stage("states of training texts"):
+        samples = collect_states(trained, pack, host, progress, POSITIONS)
+    with clock.stage("telling words"):
+        lemmas = [
+            wordnet[concept.id].lemmas if concept.id in wordnet else (concept.name,)
+            for concept in pack.hierarchy
+        ]
+        told = telling_words(trained.texts, trained.positive_XN, lemmas)
+        without_XN = without_words(held.texts, told)
+    judged = HeldOut(states.text_S, states.last_S, held.positive_XN, without_XN)
+    with clock.stage("controls"):
+        scorers, penalty = fit_scorers(pack, measured, parts, samples, states)
+    with clock.stage("verdicts"):
+        verdicts = list(judge_all(pack, measured, scorers, judged, progress))
+    with clock.stage("expansion"):
+        expansion = compare_expansion(pack, states, held.positive_XN)
+    probability_XM = np.stack([verdict.probability_X for verdict in verdicts], axis=1)
+    positive_XM = held.positive_XN[:, measured]
+    confused = confusions(pack.hierarchy, measured, probability_XM, held.positive_XN)
+    by_concept = dict(zip(measured, zip(verdicts, confused, strict=True), strict=True))
+    found: Record = {
+        "run": run.to_json() | {"seconds": clock.seconds},
+        "pack": {
+            "name": pack.path.name,
+            "identity": pack.identity,
+            "host": host.id,
+            "site": pack.config.site,
+            "pooling": pack.config.input.pooling,
+            "lens": {"kind": pack.config.lens.kind, "widths": list(pack.config.lens.widths)},
+            "concepts": len(pack.hierarchy),
+            "provenance": dict(pack.config.provenance),
+        },
+        "counts": {
+            "held_out_texts": len(held.texts),
+            "held_out_tokens": len(states.text_S),
+            "training_texts": len(trained.texts),
+            "measured": len(measured),
+            "unmeasured": len(pack.hierarchy) - len(measured),
+            "uncalibrated": int((~pack.heads.calibrated).sum()),
+        },
+        "summary": summary(verdicts, positive_XM, np.random.default_rng(SEED)),
+        "reliability": pooled_reliability(probability_XM, positive_XM),
+        "bag_of_words_penalty": penalty,
+        "expansion": expansion,
+        "lenses": [
+            lens_record(pack, n, trained, held)
+            | (
+                {"measured": False}
+                if n not in by_concept
+                else {
+                    "measured": True,
+                    **by_concept[n][0].record,
+                    "telling_words": list(told[n]),
+                    "confusions": by_concept[n][1],
+                }
+            )
+            for n in range(len(pack.hierarchy))
+        ],
+    }
+    report: Record = plain(found)
+    report["must_show"] = must_show(report)
+    return report
+
+
+def configuration(pack: LensPack, arguments: argparse.Namespace) -> dict[str, object]:
+    """Everything that the numbers depend on, code and libraries aside."""
+    database = hashlib.sha256()
+    for name in ("index.noun", "data.noun"):
+        database.update((arguments.wordnet / name).read_bytes())
+    return {
+        "pack": pack.identity,
+        "wordnet_sha256": database.hexdigest(),
+        "held_out": HELD_OUT_RULE,
+        "sample": arguments.sample,
+        "least_positives": LEAST_POSITIVES,
+        "calibration_bins": BINS,
+        "telling_words": COUNT,
+        "positions_per_training_text": POSITIONS,
+        "walked_positions": WALKED,
+        "seed": SEED,
+    }
+
+
+def read_part(name: str, wordnet: WordNet, host: Host, pack: LensPack, sample: int | None) -> Part:
+    """The synsets of a part, told once; of a `sample` evenly spaced ones."""
+    synsets = [synset for synset in wordnet.values() if part_of(synset) == name]
+    if sample is not None:
+        wanted = min(len(synsets), sample if name == "held-out" else 4 * sample)
+        synsets = [synsets[at] for at in np.linspace(0, len(synsets) - 1, wanted).astype(int)]
+    texts = Texts(wordnet)
+    told = [texts.document(synset, seed=1, epoch=0) for synset in synsets]
+    longest = host.model.config.max_position_embeddings
+    ids = [one[:longest] for one in host.tokenizer(told)["input_ids"]]
+    return Part(synsets, told, ids, labels(wordnet, synsets, pack.hierarchy))
+
+
+def collect_states(part: Part, pack: LensPack, host: Host, progress: Progress, positions: int) -> States:
+    """Input states of a part's texts, as served."""
+    return collect(
+        host,
+        part.texts,
+        site=pack.config.site,
+        config=pack.config.input,
+        positions=positions,
+        seed=SEED,
+        progress=progress,
+        title=f"{len(part.texts)} texts",
+    )
+
+
+def fit_scorers(
+    pack: LensPack,
+    measured: Sequence[int],
+    parts: Mapping[str, Part],
+    samples: States,
+    states: States,
+) -> tuple[dict[str, Scorer], float]:
+    """The lenses and the controls fitted on the training part, by name; and the penalty of the bag of words."""
+    train, validation, held = (parts[name] for name in ("train", "validation", "held-out"))
+    states_SD = states.states_SD
+    fitted_on = Samples(samples.states_SD, samples.text_S, train.positive_XN[:, measured])
+    linear, random = linear_and_random(fitted_on, SEED)
+    words = fit_bag_of_words(
+        (train.ids, samples.text_S, samples.at_S),
+        train.positive_XN[:, measured],
+        validation.ids,
+        validation.positive_XN[:, measured],
+        vocabulary=1 + max(max(ids) for part in parts.values() for ids in part.ids),
+    )
+    bags = words.bags(held.ids, states.text_S, states.at_S)
+    lenses = ServedLenses(pack)
+    with tempfile.TemporaryDirectory() as scratch:
+        # An open pack reads from open files, so that the directory may go.
+        dealt = ServedLenses(shuffled(fitted_on, pack, measured, Path(scratch), SEED))
+    ids = [pack.hierarchy.concepts[n].id for n in measured]
+    scorers: dict[str, Scorer] = {
+        LENS: lambda some: lenses.score(states_SD, ids[some]),
+        WORDS: lambda some: words.score(bags, some),
+        "linear": lambda some: linear.score(states_SD, some),
+        "random": lambda some: random.score(states_SD, some),
+        "shuffled": lambda some: dealt.score(states_SD, ids[some]),
+    }
+    return scorers, words.penalty
+
+
+def judge_all(
+    pack: LensPack,
+    measured: Sequence[int],
+    scorers: Mapping[str, Scorer],
+    judged: HeldOut,
+    progress: Progress,
+) -> Iterator[Verdict]:
+    """The verdict on each measured lens, in order."""
+    heads = pack.heads
+    task = progress.add_task("lenses", total=len(measured))
+    # Sorting is most of the work, and numpy sorts without the interpreter's lock.
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        for start in range(0, len(measured), _BLOCK):
+            some = slice(start, start + _BLOCK)
+            columns = {name: np.asfortranarray(score(some)) for name, score in scorers.items()}
+
+            def one(at: int, columns: Mapping[str, Floats] = columns, start: int = start) -> Verdict:
+                n = measured[start + at]
+                scores = {name: np.ascontiguousarray(values[:, at]) for name, values in columns.items()}
+                served = probability(scores[LENS], heads.platt_slope[n], heads.platt_offset[n])
+                return judge(pack.hierarchy, n, scores, served, judged, SEED)
+
+            for verdict in pool.map(one, range(len(measured[some]))):
+                progress.advance(task)
+                yield verdict
+
+
+def compare_expansion(pack: LensPack, states: States, positive_XN: Bools) -> Record:
+    """The walk against scoring everything, at the defaults by the real engine, and along the curve."""
+    rng = np.random.default_rng(SEED)
+    hierarchy, heads = pack.hierarchy, pack.heads
+    picked = np.sort(rng.permutation(len(states.text_S))[:WALKED])
+    states_PD, text_P = states.states_SD[picked], states.text_S[picked]
+    config = MonitorConfig()
+    with Engine(pack, config) as engine:
+        base_levels, max_level = engine.base_levels, hierarchy.depth - 1
+        served = Walked.of_engine(engine.score(states_PD, "prompt"), engine.base_count, len(hierarchy))
+    bank = Bank(pack, range(len(hierarchy.families)))
+    logits_PN = bank.score_base(states_PD)
+    bank.close()
+    matrix_PN = ServedLenses(pack).score(states_PD[:200], [concept.id for concept in hierarchy])
+
+    def policy(top_k: int, load_threshold: float) -> Expansion:
+        return Expansion(hierarchy, heads, top_k, load_threshold, max_level)
+
+    followed = walk(policy(config.top_k, config.load_threshold), base_levels, logits_PN)
+    other = walk(policy(config.top_k, 0.9 * config.load_threshold), base_levels, logits_PN)
+    wanted_PN = active(hierarchy, heads, base_levels, logits_PN)
+    true_PN = wanted_PN & positive_XN[text_P]
+    share_P = served.scored_PN.mean(axis=1)
+    curve: list[Record] = []
+    few = slice(0, CURVE_WALKED)
+    order = rng.permutation(len(picked))[few]
+    for levels in dict.fromkeys([tuple(base_levels), (0,)]):
+        beyond_PN = active(hierarchy, heads, levels, logits_PN[order])
+        for top_k in CURVE_TOP_K:
+            for threshold in CURVE_THRESHOLDS:
+                walked = walk(policy(top_k, threshold), levels, logits_PN[order])
+                curve.append(
+                    {
+                        "base_levels": list(levels),
+                        "top_k": top_k,
+                        "load_threshold": threshold,
+                        "recall": recall(beyond_PN, walked.scored_PN, text_P[order], rng, draws=1).value,
+                        "share_scored": float(walked.scored_PN.mean()),
+                        "families_opened": float(walked.opened_P.mean()),
+                    }
+                )
+    good = [at for at in curve if at["recall"] >= LEAST_RECALL and at["share_scored"] <= MOST_SCORED]
+    return {
+        "positions": len(picked),
+        "defaults": {
+            "base_levels": list(base_levels),
+            "top_k": config.top_k,
+            "load_threshold": config.load_threshold,
+            "max_level": max_level,
+        },
+        "active_a_position": float(wanted_PN.sum(axis=1).mean()),
+        "recall": recall(wanted_PN, served.scored_PN, text_P, rng).record(),
+        "recall_where_true": recall(true_PN, served.scored_PN, text_P, rng).record(),
+        "by_level": [
+            {"level": level, "lenses": int((hierarchy.levels == level).sum())}
+            | recall(wanted_PN & (hierarchy.levels == level), served.scored_PN, text_P, rng).record()
+            for level in range(len(base_levels), hierarchy.depth)
+        ],
+        "share_scored": quantiles(share_P.tolist()) | {"mean": float(share_P.mean())},
+        "share_in_base": float((hierarchy.levels < len(base_levels)).mean()),
+        "families_opened": quantiles(served.opened_P.tolist()) | {"mean": float(served.opened_P.mean())},
+        "families_cut": float(served.cut_P.mean()),
+        "positions_cut": float((served.cut_P > 0).mean()),
+        "check": {
+            "positions_where_engine_and_walk_differ": followed.differing(served),
+            "positions_where_a_lower_threshold_differs": other.differing(served),
+            "largest_difference_of_logits_between_back_ends": float(
+                np.abs(matrix_PN - logits_PN[: len(matrix_PN)]).max()
+            ),
+        },
+        "curve_positions": len(order),
+        "curve": curve,
+        "cheapest": min(good, key=lambda at: at["share_scored"]) if good else None,
+    }
+
+
+def lens_record(pack: LensPack, n: int, train: Part, held: Part) -> Record:
+    """What is known of a lens without judging it."""
+    concept = pack.hierarchy.concepts[n]
+    return {
+        "id": concept.id,
+        "name": concept.name,
+        "level": concept.level,
+        "parent": concept.parent,
+        "calibrated": bool(pack.heads.calibrated[n]),
+        "training_texts": int(train.positive_XN[:, n].sum()),
+        "positives": int(held.positive_XN[:, n].sum()),
+    }
+
+
+def plain(value: Any) -> Any:
+    """The value as JSON has it: an estimate as [value, low, high], numbers to four digits."""
+    if isinstance(value, Estimate):
+        return plain((value.value, value.low, value.high))
+    if isinstance(value, Mapping):
+        return {key: plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(one) for one in value]
+    return float(f"{value:.4g}") if isinstance(value, float) else value
+
+
+def to_json(report: Record) -> str:
+    """The report as JSON, a lens a line."""
+    head = {name: value for name, value in report.items() if name != "lenses"}
+    text = json.dumps(head, indent=1, ensure_ascii=False, allow_nan=False)
+    lenses = ",\n".join(
+        json.dumps(one, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        for one in report["lenses"]
+    )
+    return f'{text[:-2]},\n "lenses": [\n{lenses}\n]}}\n'
+
+
+def write(report: Record, out: Path) -> list[Path]:
+    """Write `out`.json, `out`.md and the pictures beside them; returns their paths."""
+    drawn = {f"pictures/{out.name}-{name}.svg": svg for name, svg in pictures(report).items()}
+    texts = {f"{out.name}.json": to_json(report), f"{out.name}.md": markdown(report, sorted(drawn)), **drawn}
+    (out.parent / "pictures").mkdir(parents=True, exist_ok=True)
+    for name, text in texts.items():
+        write_atomically(out.parent / name, text)
+    return [out.parent / name for name in texts]
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--pack", type=Path, default=Path("lens_packs/wordnet-mini"))
+    parser.add_argument(
+        "--wordnet", type=Path, default=Path("/usr/share/wordnet"), help="WordNet's dict directory"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("reports/wordnet-mini"), help="the report's path without ending"
+    )
+    parser.add_argument("--sample", type=int, default=None, help="only so many held-out synsets: a quick try")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run; exit code 2 and one line for what the user can mend."""
+    arguments = parse(argv)
+    command = ["python", "scripts/judge_lenses.py", *(sys.argv[1:] if argv is None else argv)]
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    try:
+        with Progress(*columns, console=Console(stderr=True)) as progress:
+            report = build(arguments, command, progress)
+        paths = write(report, arguments.out)
+    except PhoropterError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"wrote {', '.join(map(str, paths))}")
+    print(json.dumps({"must_show": report["must_show"], "seconds": report["run"]["seconds"]}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

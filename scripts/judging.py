@@ -1,0 +1,277 @@
+"""How well a score tells the texts of a concept from other texts: every metric of a lens, with its interval.
+
+Whatever concerns ranking comes out of one array, the *placements*: the placement of a positive is the share of the
+negatives that score below it, that of a negative the share of the positives that score above it, ties counted one half.
+
+    AUROC             the mean placement, of the positives as of the negatives
+    its variance      DeLong: var(placements of positives) / P + var(placements of negatives) / M. Where several
+                      samples are of one text, placements are summed by text first (Obuchowski 1997)
+    its interval      95 %, symmetric in log(A / (1 - A)). An AUROC of 1 has no variance: there the lower end is
+                      0.025^(1/P), what P successes in P trials leave possible
+    a difference      of two scores on the same samples: the same, on the difference of placements
+    a median's        of many lenses: texts drawn anew, placements kept (the linear part of a basic bootstrap),
+                      so that lenses that share texts move together
+
+What concerns the probability is *balanced*: both classes weigh one half, as the probability was calibrated.
+
+    Brier skill           1 - (mean (1 - p)^2 over positives / 2 + mean p^2 over negatives / 2) / 0.25
+    calibration error     sum over 10 bins of mass_b |share_b - p_b|: samples in order of p, cut where a tenth of the
+                          weight has passed; share_b is the weighted share of positives in a bin, p_b its mean p
+    its floor             what a perfectly calibrated lens with the same probabilities and as many samples shows on
+                          average: few positives make an error of their own
+
+Knows scores and labels, nothing about hosts, texts or packs. Source of the method: DeLong, DeLong and Clarke-Pearson
+(1988); Obuchowski (1997); Bröcker and Smith (2007) for the floor.
+
+Shapes: S samples of one lens, P positives and M negatives among them, X texts, N lenses, K bins.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lenses.concept import Hierarchy
+from lenses.lens import Floats
+
+Doubles = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+Ints = NDArray[np.integer[Any]]
+
+LEAST_POSITIVES = 10
+"""A lens with fewer held-out positives, or as few negatives, is not measured."""
+
+BINS = 10
+FALSE_POSITIVES = 0.01
+_Z = 1.959964
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A number with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def placements(scores_S: Floats | Doubles, positive_S: Bools) -> Doubles:
+    """[S] for a positive the share of negatives below it, for a negative the share of positives above it."""
+    order = np.argsort(scores_S)
+    in_order, positive = scores_S[order], positive_S[order]
+    ends = np.flatnonzero(np.append(in_order[1:] != in_order[:-1], True))
+    positives, negatives = np.cumsum(positive), np.cumsum(~positive)
+    positives_up_to, negatives_up_to = positives[ends], negatives[ends]
+    positives_before = np.concatenate([[0], positives_up_to[:-1]])
+    negatives_before = np.concatenate([[0], negatives_up_to[:-1]])
+    below = (negatives_before + negatives_up_to) / 2 / max(1, negatives[-1])
+    above = 1 - (positives_before + positives_up_to) / 2 / max(1, positives[-1])
+    if len(ends) < len(order):
+        tied = np.repeat(np.arange(len(ends)), np.diff(ends, prepend=-1))
+        below, above = below[tied], above[tied]
+    placed = np.empty(len(order))
+    placed[order] = np.where(positive, below, above)
+    return placed
+
+
+def auroc(placed_S: Doubles, positive_S: Bools, text_S: Ints | None = None) -> Estimate:
+    """Area under the ROC curve with its interval; `text_S` says which text each sample is of, by default its own."""
+    value = float(placed_S[positive_S].mean())
+    if value >= 1.0:
+        texts = int(positive_S.sum()) if text_S is None else len(np.unique(text_S[positive_S]))
+        return Estimate(value, 0.025 ** (1 / texts), 1.0)
+    if value <= 0.0:
+        texts = int((~positive_S).sum()) if text_S is None else len(np.unique(text_S[~positive_S]))
+        return Estimate(value, 0.0, 1 - 0.025 ** (1 / texts))
+    spread = _Z * math.sqrt(_variance(placed_S, positive_S, text_S)) / (value * (1 - value))
+    middle = math.log(value / (1 - value))
+    return Estimate(value, _logistic(middle - spread), _logistic(middle + spread))
+
+
+def auroc_difference(a_S: Doubles, b_S: Doubles, positive_S: Bools) -> Estimate:
+    """AUROC of one score less that of another on the same samples, out of the placements of both."""
+    difference_S = a_S - b_S
+    value = float(difference_S[positive_S].mean())
+    spread = _Z * math.sqrt(_variance(difference_S, positive_S, None))
+    return Estimate(value, value - spread, value + spread)
+
+
+def true_positive_rate(
+    scores_S: Floats | Doubles, positive_S: Bools, false_positives: float = FALSE_POSITIVES
+) -> float:
+    """Share of positives above the lowest threshold that lets at most this share of negatives pass."""
+    negatives = scores_S[~positive_S]
+    allowed = math.floor(false_positives * len(negatives))
+    at = len(negatives) - 1 - allowed
+    threshold = np.partition(negatives, at)[at]
+    return float((scores_S[positive_S] > threshold).mean())
+
+
+def brier_skill(probability_S: Floats | Doubles, positive_S: Bools) -> float:
+    """Brier skill at a class prior of 1/2, against the constant 1/2: 1 is perfect, 0 no better than the constant."""
+    missed = np.square(1 - probability_S[positive_S], dtype=np.float64).mean()
+    raised = np.square(probability_S[~positive_S], dtype=np.float64).mean()
+    return float(1 - (missed + raised) / 2 / 0.25)
+
+
+@dataclass(frozen=True, slots=True)
+class Reliability:
+    """How often what was said to have a probability was so, at a class prior of 1/2, in bins of equal weight."""
+
+    mass_K: Doubles
+    """[K] the weight in each bin; sums to 1, about 1/K each."""
+    said_K: Doubles
+    """[K] mean probability in each bin."""
+    found_K: Doubles
+    """[K] weighted share of positives in each bin."""
+
+    @property
+    def error(self) -> float:
+        """The balanced calibration error."""
+        return float((self.mass_K * np.abs(self.said_K - self.found_K)).sum())
+
+
+def reliability(
+    probability_S: Floats | Doubles, positive_S: Bools, *, weight_S: Doubles | None = None, bins: int = BINS
+) -> Reliability:
+    """Reliability in bins of equal weight; by default the weights give each class one half."""
+    weight_S = balanced_weights(positive_S) if weight_S is None else weight_S
+    order = np.argsort(probability_S, kind="stable")
+    weight = weight_S[order]
+    passed = np.cumsum(weight) - weight / 2
+    bin_S = np.minimum((passed * bins / weight.sum()).astype(np.int64), bins - 1)
+    mass, said, found = (
+        np.bincount(bin_S, weights=values, minlength=bins)
+        for values in (weight, weight * probability_S[order], weight * positive_S[order])
+    )
+    filled = np.maximum(mass, 1e-300)
+    return Reliability(mass / mass.sum(), said / filled, found / filled)
+
+
+def balanced_weights(positive_S: Bools) -> Doubles:
+    """[S] weights that give each class one half and sum to 1."""
+    positives = int(positive_S.sum())
+    return np.where(positive_S, 0.5 / max(1, positives), 0.5 / max(1, len(positive_S) - positives))
+
+
+def calibration_floor(
+    probability_S: Floats | Doubles, positive_S: Bools, rng: np.random.Generator, *, draws: int = 10
+) -> float:
+    """The calibration error that a perfectly calibrated lens of these probabilities would show, on average.
+
+    As many positives and negatives are drawn anew as there are, from all samples, a sample of probability p with the
+    chances that p says: so labels agree with probabilities, and what error is left is that of small numbers.
+    """
+    weight = balanced_weights(positive_S)
+    p = np.clip(probability_S.astype(np.float64), 1e-12, 1 - 1e-12)
+    positives = int(positive_S.sum())
+    counts = ((True, positives), (False, len(p) - positives))
+    chances = {True: np.cumsum(weight * p), False: np.cumsum(weight * (1 - p))}
+    errors = []
+    for _ in range(draws):
+        picked = [
+            np.searchsorted(chances[label], rng.random(count) * chances[label][-1]) for label, count in counts
+        ]
+        labels = np.repeat([True, False], [count for _, count in counts])
+        drawn = np.minimum(np.concatenate(picked), len(p) - 1)
+        errors.append(reliability(p[drawn], labels).error)
+    return float(np.mean(errors))
+
+
+def siblings_only(hierarchy: Hierarchy, positive_XN: Bools, n: int) -> Bools:
+    """[X] which texts judge a lens against its siblings: its own positives, and others that are a sibling's."""
+    family = hierarchy.families[hierarchy.concepts[n].family]
+    return np.asarray(positive_XN[:, family.first : family.first + family.rows].any(axis=1))
+
+
+def is_measured(positive_S: Bools) -> bool:
+    """Whether there are enough texts of both classes to judge a lens by."""
+    positives = int(positive_S.sum())
+    return LEAST_POSITIVES <= positives <= len(positive_S) - LEAST_POSITIVES
+
+
+def concept_metrics(
+    hierarchy: Hierarchy, logits_XN: Floats, probability_XN: Floats, positive_XN: Bools
+) -> list[dict[str, float]]:
+    """What a pack's `concepts.jsonl` says of each lens, measured on one sample a text (its last position).
+
+    `positives` is always there; a lens with too few of them has nothing else. The rest: `auroc`, `auroc_low`,
+    `auroc_high`, `auroc_siblings` (where siblings have enough texts), `tpr_at_1fpr`, `brier_skill`,
+    `calibration_error`. Rounded to four digits.
+    """
+    table: list[dict[str, float]] = []
+    for n in range(len(hierarchy)):
+        positive, logits, probability = positive_XN[:, n], logits_XN[:, n], probability_XN[:, n]
+        metrics: dict[str, float] = {"positives": int(positive.sum())}
+        if is_measured(positive):
+            area = auroc(placements(logits, positive), positive)
+            metrics |= {"auroc": area.value, "auroc_low": area.low, "auroc_high": area.high}
+            near = siblings_only(hierarchy, positive_XN, n)
+            if is_measured(positive[near]):
+                metrics["auroc_siblings"] = float(
+                    placements(logits[near], positive[near])[positive[near]].mean()
+                )
+            metrics |= {
+                "tpr_at_1fpr": true_positive_rate(logits, positive),
+                "brier_skill": brier_skill(probability, positive),
+                "calibration_error": reliability(probability, positive).error,
+            }
+        table.append({name: round(value, 4) for name, value in metrics.items()})
+    return table
+
+
+def quantile_intervals(
+    placed_XN: Doubles,
+    positive_XN: Bools,
+    quantiles: Sequence[float],
+    rng: np.random.Generator,
+    *,
+    draws: int = 1000,
+) -> list[Estimate]:
+    """Quantiles over lenses of a mean placement (an AUROC, or a difference of two), with their intervals.
+
+    A placement is NaN where a text is not among those that a lens is judged by. Texts are drawn with replacement; a
+    lens that is left without a text of either class sits that draw out.
+    """
+    texts, lenses = placed_XN.shape
+    weight_RX = rng.multinomial(texts, np.full(texts, 1 / texts), size=draws).astype(np.float32)
+    is_judged = ~np.isnan(placed_XN)
+    exact_N = np.zeros(lenses)
+    drawn_RN = np.zeros((draws, lenses))
+    for some_XN in (positive_XN & is_judged, ~positive_XN & is_judged):
+        exact_N = np.where(some_XN, placed_XN, 0).sum(axis=0) / some_XN.sum(axis=0)
+        # Centred, so that fp32 keeps what differs between draws.
+        off_XN = np.where(some_XN, placed_XN - exact_N, 0).astype(np.float32)
+        total_RN = weight_RX @ some_XN.astype(np.float32)
+        drawn_RN += np.where(total_RN > 0, weight_RX @ off_XN / np.maximum(total_RN, 1), np.nan)
+    drawn_RN += exact_N
+    ends = np.quantile(np.nanquantile(drawn_RN, quantiles, axis=1), [0.025, 0.975], axis=1).T
+    # Drawing anew adds noise to lenses that have noise already, and so moves outer quantiles outward: mirrored, the
+    # interval moves back by as much instead of further.
+    values = [float(np.quantile(exact_N, q)) for q in quantiles]
+    return [
+        Estimate(value, 2 * value - float(high), 2 * value - float(low))
+        for value, (low, high) in zip(values, ends, strict=True)
+    ]
+
+
+def _variance(placed_S: Doubles, positive_S: Bools, text_S: Ints | None) -> float:
+    """Variance of a mean placement."""
+    total = 0.0
+    for some in (positive_S, ~positive_S):
+        centred = placed_S[some] - placed_S[some].mean()
+        samples = len(centred)
+        clusters = samples
+        if text_S is not None:
+            clusters = int((np.bincount(text_S[some]) > 0).sum())
+            centred = np.bincount(text_S[some], weights=centred)
+        if clusters > 1:
+            total += float(np.square(centred).sum()) * clusters / (clusters - 1) / samples**2
+    return total
+
+
+def _logistic(x: float) -> float:
+    return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))

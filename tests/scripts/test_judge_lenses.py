@@ -1,0 +1,179 @@
+"""Judging a pack end to end on a tiny dictionary and a tiny host: what is measured, what is said, what is written."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import controls
+import judge_lenses
+import pytest
+from judge_lenses import main
+from lens_report import markdown, must_show
+
+from lenses.importers.wordnet import is_held_out, read_wordnet
+from tests import hosts
+from tests.packs import make_pack
+from tests.wordnet_dict import Entry, write
+
+KINDS = {"beast": ("cat", "dog"), "tool": ("violin", "house")}
+"""Level 0 to the words that tell its two children; all are in the tiny host's vocabulary."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small_numbers() -> Iterator[None]:
+    """A tiny host needs no thousands of positions to show what is done with them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(judge_lenses, "WALKED", 120)
+        patch.setattr(judge_lenses, "CURVE_WALKED", 30)
+        patch.setattr(controls, "SHUFFLED_STEPS", 3)
+        yield
+
+
+@pytest.fixture(scope="module")
+def wordnet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    entries = [Entry("rare", ["rare"], "a thing unlike all others")]
+    for top, words in KINDS.items():
+        entries.append(Entry(top, [top], f"a b c {top}"))
+        for word in words:
+            entries.append(Entry(word, [word], f"a {word} is in it", [top]))
+            entries += [
+                # Every second text does without its concept's word.
+                Entry(
+                    f"{word}-{n}",
+                    [f"x{n} q"],
+                    f"the {word if n % 2 else 'g h'} sits in {chr(97 + n % 26)}",
+                    [word],
+                )
+                for n in range(220)
+            ]
+    return write(tmp_path_factory.mktemp("dict"), entries)
+
+
+@pytest.fixture(scope="module")
+def pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("packs")
+    host = hosts.save(hosts.gemma3(host_id="tiny"), directory / "host")
+    nodes: list[tuple[str, str, str | None]] = [(f"{top}.n.01", top, None) for top in (*KINDS, "rare")]
+    nodes += [(f"{word}.n.01", word, f"{top}.n.01") for top, words in KINDS.items() for word in words]
+    made = make_pack(
+        directory / "tiny",
+        nodes=nodes,
+        hidden_size=hosts.HIDDEN,
+        blocks=hosts.BLOCKS,
+        host="tiny",
+        site="resid_post.1",
+        pooling="ema:0.7",
+        base_levels=(0,),
+        host_dir=host,
+    )
+    return made.path
+
+
+@pytest.fixture(scope="module")
+def report(
+    wordnet: Path, pack: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[str, Any]]:
+    out = tmp_path_factory.mktemp("reports") / "tiny"
+    assert main([f"--pack={pack}", f"--wordnet={wordnet}", f"--out={out}"]) == 0
+    return out, json.loads(out.with_suffix(".json").read_text())
+
+
+def test_only_held_out_synsets_judge(wordnet: Path, report: tuple[Path, dict[str, Any]]) -> None:
+    held_out = sum(is_held_out(synset) for synset in read_wordnet(wordnet).values())
+    counts = report[1]["counts"]
+    assert counts["held_out_texts"] == held_out
+    assert counts["held_out_tokens"] > 4 * held_out
+    assert counts["measured"] + counts["unmeasured"] == len(report[1]["lenses"])
+
+
+def test_every_lens_is_measured_or_says_that_it_is_not(report: tuple[Path, dict[str, Any]]) -> None:
+    lenses = {lens["id"]: lens for lens in report[1]["lenses"]}
+    assert not lenses["rare.n.01"]["measured"]
+    assert "text" not in lenses["rare.n.01"]
+    dog = lenses["dog.n.01"]
+    assert dog["positives"] >= 10
+    for where in ("text", "tokens"):
+        value, low, high = dog[where]["auroc"]
+        assert low <= value <= high
+        assert {"auroc_siblings", "tpr_at_1fpr", "brier_skill", "calibration_error"} <= dog[where].keys()
+        assert dog["controls"][where].keys() == {"bag_of_words", "linear", "random", "shuffled"}
+    assert dog["tokens"]["positives"] > dog["positives"]
+    assert {one["id"] for one in dog["confusions"]} <= lenses.keys() - {"dog.n.01", "beast.n.01"}
+
+
+def test_words_tell_where_they_are_and_not_where_they_are_absent(report: tuple[Path, dict[str, Any]]) -> None:
+    dog = next(lens for lens in report[1]["lenses"] if lens["id"] == "dog.n.01")
+    assert "dog" in dog["telling_words"]
+    assert dog["controls"]["text"]["bag_of_words"] > 0.7
+    absent = dog["words_absent"]
+    assert absent["positives"] < dog["positives"]
+    assert absent.get("bag_of_words", 0.5) < dog["controls"]["text"]["bag_of_words"]
+
+
+def test_the_walk_is_compared_as_the_engine_walks(report: tuple[Path, dict[str, Any]]) -> None:
+    expansion = report[1]["expansion"]
+    assert expansion["check"]["positions_where_engine_and_walk_differ"] == 0
+    assert {row["level"] for row in expansion["by_level"]} == {1}
+    assert 0 < expansion["share_scored"]["mean"] <= 1
+    assert len(expansion["curve"]) == 24  # the pack's base is the smallest there is: one curve
+
+
+def test_the_report_names_its_run_and_the_same_question_gets_the_same_answer(
+    wordnet: Path, pack: Path, report: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    found = report[1]
+    assert found["run"]["command"].startswith("python scripts/judge_lenses.py --pack")
+    assert found["run"]["configuration"]["pack"] == found["pack"]["identity"]
+    assert main([f"--pack={pack}", f"--wordnet={wordnet}", f"--out={tmp_path / 'again'}"]) == 0
+    again = json.loads((tmp_path / "again.json").read_text())
+    assert again.keys() == found.keys()
+    for part in again.keys() - {"run"}:
+        assert again[part] == found[part], part
+    assert again["run"]["configuration_sha256"] == found["run"]["configuration_sha256"]
+
+
+def test_the_page_shows_thresholds_pictures_and_what_is_unmeasured(
+    report: tuple[Path, dict[str, Any]],
+) -> None:
+    out, found = report
+    page = out.with_suffix(".md").read_text()
+    drawn = sorted((out.parent / "pictures").iterdir())
+    assert len(drawn) == 6
+    for picture in drawn:
+        assert f"(pictures/{picture.name})" in page
+        assert picture.stat().st_size < 60_000
+    assert "unmeasured" in page
+    assert "not met" in page  # random lenses
+    names = [f"pictures/{picture.name}" for picture in drawn]
+    assert markdown(found, names) == page  # a page can be made again from the JSON
+    assert must_show(found) == found["must_show"]
+
+
+def test_a_sample_says_so_and_is_another_configuration(
+    wordnet: Path, pack: Path, report: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    assert main([f"--pack={pack}", f"--wordnet={wordnet}", f"--out={tmp_path / 'few'}", "--sample=60"]) == 0
+    few = json.loads((tmp_path / "few.json").read_text())
+    assert few["counts"]["held_out_texts"] == 60
+    assert few["run"]["configuration_sha256"] != report[1]["run"]["configuration_sha256"]
+    assert "A sample" in (tmp_path / "few.md").read_text()
+    assert "A sample" not in report[0].with_suffix(".md").read_text()
+
+
+def test_what_is_missing_is_one_line(
+    wordnet: Path, pack: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    homeless = make_pack(tmp_path / "homeless").path
+    for pack_path, sample in ((homeless, 60), (pack, 8)):
+        arguments = [
+            f"--pack={pack_path}",
+            f"--wordnet={wordnet}",
+            f"--out={tmp_path / 'x'}",
+            f"--sample={sample}",
+        ]
+        assert main(arguments) == 2
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert "has no host inside" in errors[0]
+    assert "larger --sample" in errors[1]
+    assert not (tmp_path / "x.json").exists()

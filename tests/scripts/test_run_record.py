@@ -1,0 +1,21 @@
+"""What a report says of how it came about."""
+
+from run_record import RunRecord
+
+
+def test_equal_configurations_have_equal_hashes_and_others_do_not() -> None:
+    def sha256(**settings: object) -> str:
+        return RunRecord.begin(["python", "x.py"], settings).configuration_sha256
+
+    assert sha256(a=1, b="x") == sha256(b="x", a=1)
+    assert sha256(a=1) != sha256(a=2)
+
+
+def test_a_record_names_command_run_commit_hardware_and_versions() -> None:
+    record = RunRecord.begin(["python", "scripts/x.py", "--seed", "1"], {"seed": 1})
+    found = record.to_json()
+    assert found["command"] == "python scripts/x.py --seed 1"
+    assert record.run.endswith(record.configuration_sha256[:8])
+    assert record.commit
+    assert record.hardware["cores"]
+    assert record.versions.keys() >= {"python", "torch", "numpy", "transformers"}
