@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from runtime.host import Host
     from runtime.monitor import Monitor
     from runtime.session import Session
+    from runtime.trend import Trend
 
 DEFAULT_PROMPT = "The dog"
 
@@ -88,6 +89,14 @@ def watch(
     hot_budget: Annotated[str, typer.Option(help="Memory for lenses ready to score.")] = "512MiB",
     warm_budget: Annotated[str, typer.Option(help="Memory for lenses kept beside them.")] = "2GiB",
     show: Annotated[int, typer.Option(help="How many concepts are shown.")] = 8,
+    track: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CONCEPT",
+            help="Show this concept always, by its id, with a trend line; may be given again. "
+            "It does not change what is scored.",
+        ),
+    ] = None,
     device: Annotated[
         str | None,
         typer.Option(
@@ -110,11 +119,13 @@ def watch(
     Examples:
       phoropter watch
       phoropter watch "The dog" --max-new-tokens 24 --temperature 0
+      phoropter watch "The dog" --track animal.n.01 --track artifact.n.01
       phoropter watch "The dog" --jsonl out.jsonl | head
       phoropter watch "The dog" --html out.html
     """
     from runtime.config import MonitorConfig, parse_bytes, parse_levels
     from runtime.packs import choose_pack
+    from runtime.trend import Trend
 
     _check("max new tokens", max_new_tokens, 1)
     _check("temperature", temperature, 0)
@@ -138,11 +149,12 @@ def watch(
     with ExitStack() as stack:
         with _announced(f"loading {one_line(model or where)} ..."):
             monitor = stack.enter_context(_open_monitor(where, config, device))
+            trends = [Trend(monitor.pack.hierarchy, id) for id in dict.fromkeys(track or [])]
             host = _load_host(monitor.pack, where, model, device)
         from runtime.host import quiet  # not above: what is wrong so far is said without waiting for torch
 
         stack.enter_context(quiet())
-        _watch(monitor, host, prompt, show, jsonl, html, generation)
+        _watch(monitor, host, prompt, show, trends, jsonl, html, generation)
 
 
 @app.command()
@@ -289,6 +301,7 @@ def _watch(
     host: "Host",
     prompt: str,
     show: int,
+    trends: "list[Trend]",
     jsonl: str | None,
     html: str | None,
     generation: dict[str, Any],
@@ -303,8 +316,8 @@ def _watch(
     ids = encode(host.model, host.tokenizer, prompt, limit)["input_ids"][0].tolist()
     reader_gone = False
     with ExitStack() as stack:
-        title = f"{host.id} · {monitor.pack.path.name}"
-        session = Session(Transcript(host.tokenizer, ids), monitor.stats, title, limit, show)
+        title = f"{host.id} · lenses {monitor.pack.path.name}"
+        session = Session(Transcript(host.tokenizer, ids), monitor.stats, title, limit, show, trends)
         monitor.subscribe(session.pace)
         if jsonl is not None:
             monitor.subscribe(stack.enter_context(JsonLines(jsonl, show=show)))
@@ -335,7 +348,14 @@ def _page_at_the_end(
     facts = [("phoropter", installed_version("phoropter")), ("sampling", sampled)]
 
     def page() -> str:
-        return format_page(monitor, session.transcript, title=session.title, pace=session.pace, facts=facts)
+        return format_page(
+            monitor,
+            session.transcript,
+            title=session.title,
+            pace=session.pace,
+            facts=facts,
+            tracks=[trend.concept.id for trend in session.trends],
+        )
 
     with AtomicFile(path) as file:
         try:
@@ -352,7 +372,8 @@ def _view(session: "Session") -> "LiveView | PlainView":
     from runtime.display import LiveView, PlainView
 
     console = Console(force_terminal=sys.stdout.isatty())
-    if console.is_terminal and not console.is_dumb_terminal:
+    draws = console.encoding.startswith("utf")  # frames and trend lines are not in ASCII
+    if console.is_terminal and not console.is_dumb_terminal and draws:
         return LiveView(session, console)
     return PlainView(session, sys.stdout)
 

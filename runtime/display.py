@@ -1,36 +1,40 @@
-"""How a monitored generation looks: a live view for terminals, plain lines for the rest, and tables.
+"""How a monitored generation is shown: a live view for terminals, plain lines for the rest, and tables.
 
-Views are told events and paint; they know nothing about models, tiers or where events come from; `branches` has
-the colours.
-Shown are the most specific concepts (`event.leaves`): the strongest are nearly always the most general ones.
+Views are told events and decide when and where to paint; what a picture holds is `Frame`'s. They know nothing
+about models, tiers or where events come from.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
-from time import perf_counter
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import redirect_stderr
+from io import StringIO
+from threading import Event as Signal
+from threading import Lock, Thread
+from time import thread_time
 from typing import IO, TYPE_CHECKING
 
 from rich import box
-from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
-from rich.live import Live
-from rich.panel import Panel
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lenses.text import is_plain, one_line
-from runtime.branches import TINT_FROM, Branches, Tint, format_probability, strongest_of
+from runtime.frame import Frame
+from runtime.screen import Screen
 from runtime.session import Session
-from runtime.transcript import Word
+from runtime.wording import format_word
 
-if TYPE_CHECKING:  # these import torch, which tables need not wait for
+if TYPE_CHECKING:  # imports torch, which tables need not wait for
     from runtime.environment import Finding
     from runtime.events import Event
 
+BUDGET_MS = 2.0
+"""Processor time that the live view may take of a token; a frame that would go beyond waits for more tokens."""
 _FRAME_S = 0.04
-"""Frames are at least this far apart: painting must not cost what it shows."""
-_PARTS = " ▏▎▍▌▋▊▉"
+"""Frames are at least this far apart: an eye sees no more."""
+_LOOK_S = 0.25
+"""How often the terminal's size is looked at while nothing else happens."""
 
 
 class PlainView:
@@ -49,154 +53,115 @@ class PlainView:
 
     def add(self, event: Event) -> None:
         """Print the lines of the words that this event speaks for."""
-        for word in self._session.add(event):
+        session = self._session
+        for word in session.add(event):
             if event.state != "bos" or not word.is_read:
-                self._print(format_word(word, self._session.transcript.tokenizer, self._session.show))
+                self._print(format_word(word, session.transcript.tokenizer, session.show, session.trends))
 
     def _print(self, line: str) -> None:
         print(line, file=self._out, flush=True)
 
 
 class LiveView:
-    """The text growing, tinted, over a panel of concepts; the last frame stays when it is over.
+    """The text growing, tinted, over panels of concepts; the last frame stays when it is over.
 
-    It has the alternate screen, which makes resizing clean: a terminal that wraps lines anew moves them under
-    whoever repaints in place.
+    A thread of its own paints, so that the last of a burst of events is painted too, and a terminal that
+    changes its size while a slow host thinks. What others write to standard error meanwhile comes after it.
     """
 
-    def __init__(self, session: Session, console: Console) -> None:
+    def __init__(
+        self, session: Session, console: Console, *, clock_s: Callable[[], float] = thread_time
+    ) -> None:
         self._session = session
         self._console = console
-        self._live = Live(self, console=console, screen=True, auto_refresh=False)
-        self._branches: Branches | None = None
-        self._word: Word | None = None
-        self._tints: dict[int, Tint] = {}
-        self._painted_s = 0.0
+        self._clock_s = clock_s
+        self._frame = Frame(session)
+        self._screen = Screen(console)
+        self._lock = Lock()  # held while the frame takes an event in or is read, not while writing
+        self._news = Signal()
+        self._over = Signal()
+        self._view_ms = session.view_ms = 0.0
+        self._thread: Thread | None = None
+        self._error: BaseException | None = None
+        self._aside = StringIO()
+        self._redirected = redirect_stderr(self._aside)
 
     def __enter__(self) -> LiveView:
         try:
-            self._live.start(refresh=True)
+            self._screen.open()
+            self.paint()
         except BaseException:
-            self._live.stop()
+            self._screen.close()
             raise
+        self._redirected.__enter__()
+        # daemon: a terminal that takes no more must not keep the program from ending.
+        self._thread = Thread(target=self._paint_all, name="phoropter-paint", daemon=True)
+        self._thread.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._live.stop()
+        self._over.set()
+        self._news.set()
+        try:
+            if self._thread is not None:
+                self._thread.join()
+        finally:
+            self._redirected.__exit__(None, None, None)
+            self._screen.close()
+            print(self._aside.getvalue(), end="", file=sys.stderr, flush=True)
         if kind is None or issubclass(kind, KeyboardInterrupt):
-            self._console.print(self.frame(self._console.width, None))
+            self._raise_what_went_wrong()
+            for line in self.frame(self._console.width, None):
+                self._console.print(line, no_wrap=True, overflow="crop")
 
     def add(self, event: Event) -> None:
-        """Take an event in, and paint unless that was done a moment ago."""
-        if self._branches is None:
-            self._branches = Branches(event.pack.hierarchy)
-        for word in self._session.add(event):
-            if word.text:  # what is active before the end of the text would be the last thing to see
-                self._word = word
-            strongest = strongest_of(event)
-            if strongest is not None:
-                self._tints[word.position] = self._branches.tint(strongest.concept)
-        if perf_counter() - self._painted_s >= _FRAME_S:
-            self._live.refresh()
-            self._painted_s = perf_counter()
+        """Take an event in; it is painted in a moment. Raises what went wrong with painting, if anything did."""
+        self._raise_what_went_wrong()
+        began_s = self._clock_s()
+        with self._lock:
+            self._frame.add(event)
+        self._took(began_s)
+        self._news.set()
 
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        yield self.frame(options.max_width, options.height or console.height)
-
-    def frame(self, width: int, height: int | None) -> RenderableType:
+    def frame(self, width: int, height: int | None) -> list[Text]:
         """The view at this width; at most this high if a height is given, else with all of the text."""
-        session, inner = self._session, width - 4
         colours = self._console.color_system is not None and not self._console.no_color
-        status = _status(session.facts(), width)
-        legend = [self._legend(width)] if colours else []
-        fixed = len(status) + len(legend) + 4
-        rows = session.show if height is None else max(1, min(session.show, height - fixed - 1))
-        lines = list(self._text().wrap(self._console, inner))
-        if height is not None:
-            room = max(1, height - fixed - rows)
-            wanted = max(len(lines), min(room, self._lines_in_the_end(inner)))
-            lines = lines[-min(room, wanted) :]
-            lines.extend(Text() for _ in range(min(room, wanted) - len(lines)))
-        hint = f"italic: read · coloured from {TINT_FROM:.2f}" if colours else "italic: read"
-        text = _panel(Text(session.title), lines, width, subtitle=hint)
-        return Group(text, self._concepts(width, rows), *legend, *status)
+        with self._lock:
+            return self._frame.lines(width, height, colours=colours)
 
-    def _lines_in_the_end(self, width: int) -> int:
-        """About how many lines the text will have, so that what is below it need not move as it grows."""
-        words = self._session.transcript.words
-        cells_a_word = sum(len(word.text) for word in words) / max(1, len(words))
-        most = len(self._session.transcript.prompt) + self._session.limit
-        return int(1.2 * most * cells_a_word / width) + 1
+    def paint(self) -> None:
+        """Paint now, whatever the budget says."""
+        began_s = self._clock_s()
+        width, height = self._console.size
+        self._screen.paint(self.frame(width, height), width, height)
+        if self._session.events:  # the opening frame is part of starting up: no token waits for it
+            self._took(began_s)
 
-    def _text(self) -> Text:
-        text = Text(overflow="fold")
-        for word in self._session.transcript.words:
-            tint = self._tints.get(word.position)
-            style = tint.colour if tint else ""
-            text.append(visible(word.text), f"italic dim {style}" if word.is_read else style)
-        return text
+    @property
+    def may_paint(self) -> bool:
+        """Whether there is something to paint that the budget has room for."""
+        if self._screen.is_stale:
+            return True
+        return self._news.is_set() and self._view_ms <= BUDGET_MS * self._session.events
 
-    def _concepts(self, width: int, rows: int) -> Panel:
-        word, title, lines = self._word, Text("reading the prompt"), []
-        if word is not None and word.event is not None and self._branches is not None:
-            title = Text(f"active {'at' if word.is_read else 'before'} {_name(word, self._session)}")
-            bar = 10 if width < 90 else 20
-            for score in word.event.leaves(rows):
-                line = Text(overflow="ellipsis", no_wrap=True)
-                line.append(_bar(score.probability, bar), self._branches.tint(score.concept).colour)
-                line.append(f" {format_probability(score):<5} ")
-                path = self._branches.path(score.concept)
-                line.append_text(format_path(path, width - 4 - line.cell_len))
-                lines.append(line)
-            if not lines:
-                lines.append(Text(f"not scored: {word.event.state}"))
-        lines.extend(Text() for _ in range(rows - len(lines)))
-        return _panel(title, lines, width)
+    def _took(self, began_s: float) -> None:
+        with self._lock:
+            self._view_ms += (self._clock_s() - began_s) * 1e3
+            self._session.view_ms = self._view_ms
 
-    def _legend(self, width: int) -> Text:
-        legend = Text(" ", no_wrap=True, overflow="ellipsis")
-        for tint in dict.fromkeys(self._tints.values()):
-            legend.append("■ ", tint.colour)
-            legend.append(f"{tint.branch}  ")
-        legend.truncate(width, overflow="ellipsis")
-        return legend
+    def _paint_all(self) -> None:
+        try:
+            while not self._over.wait(_FRAME_S):
+                self._news.wait(_LOOK_S)
+                if self.may_paint and not self._over.is_set():
+                    self._news.clear()
+                    self.paint()
+        except BaseException as error:  # nothing is swallowed: whoever adds events raises it
+            self._error = error
 
-
-def format_word(word: Word, tokenizer: object, show: int) -> str:
-    """One plain line for a word: position, whether it was read or written, its text, its concepts."""
-    event = word.event
-    assert event is not None, "a word is printed when its event came"
-    concepts = ", ".join(f"{score.concept.name} {format_probability(score)}" for score in event.leaves(show))
-    notes = [concepts or f"not scored: {event.state}"]
-    if event.coverage.failed:
-        notes.append(f"[{event.coverage.failed} lenses not scored: {', '.join(event.failed) or event.state}]")
-    text = f"'{one_line(word.text)}'" if word.text else special_name(tokenizer, word.token)
-    return f"{word.position:5d}  {'read ' if word.is_read else 'wrote'}  {text:<16}  {' '.join(notes)}"
-
-
-def format_path(names: Sequence[str], width: int) -> Text:
-    """`top > ... > concept` in at most `width` cells: the middle is left out first, then the top."""
-    above = list(names[:-1])
-    for dropped in range(len(above) + 1):
-        kept = above if not dropped else [*above[:1], "…", *above[1 + dropped :]]
-        if dropped == len(above):
-            kept = ["…"] if above else []
-        lead = "".join(f"{name} > " for name in kept)
-        text = Text.assemble((lead, "dim"), names[-1])
-        if text.cell_len <= width:
-            return text
-    text.truncate(max(1, width), overflow="ellipsis")
-    return text
-
-
-def visible(text: str) -> str:
-    """Text that a terminal may be given: control characters escaped, line ends kept."""
-    return "\n".join(part if is_plain(part) else one_line(part) for part in text.split("\n"))
-
-
-def special_name(tokenizer: object, token: int) -> str:
-    """What a tokenizer calls a token that has no text."""
-    return one_line(tokenizer.convert_ids_to_tokens(token))  # type: ignore[attr-defined]
+    def _raise_what_went_wrong(self) -> None:
+        if self._error is not None:
+            raise self._error
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -238,40 +203,3 @@ _STATUS_STYLES = {"ok": "green", "warning": "yellow", "problem": "bold red"}
 
 def _counted(count: int, noun: str) -> str:
     return f"{count or 'no'} {noun}{'' if count == 1 else 's'}"
-
-
-def _panel(title: Text, lines: Iterable[Text], width: int, subtitle: str | None = None) -> Panel:
-    return Panel(
-        Group(*lines),
-        title=title,
-        title_align="left",
-        subtitle=subtitle,
-        subtitle_align="right",
-        box=box.ROUNDED,
-        border_style="dim",
-        width=width,
-    )
-
-
-def _name(word: Word, session: Session) -> str:
-    text = visible(word.text).strip()
-    return f"“{text}”" if text else special_name(session.transcript.tokenizer, word.token)
-
-
-def _bar(share: float, width: int) -> str:
-    """A bar of `width` cells, filled to this share with eighths of a cell."""
-    eighths = round(share * width * 8)
-    full, part = divmod(eighths, 8)
-    return ("█" * full + (_PARTS[part] if part else "")).ljust(width, "·")
-
-
-def _status(facts: list[str], width: int) -> list[Text]:
-    """Facts as lines of at most `width` cells, broken between facts where that is possible."""
-    lines = [""]
-    for fact in facts:
-        joined = f"{lines[-1]} · {fact}" if lines[-1] else f" {fact}"
-        if len(joined) <= width or not lines[-1]:
-            lines[-1] = joined
-        else:
-            lines.append(f" {fact}")
-    return [Text(line, "dim", no_wrap=True, overflow="ellipsis") for line in lines]

@@ -124,6 +124,15 @@ class Event:
         kept = [at for at in self._ranking if int(self.scored[at]) not in covered]
         return [self._score(at) for at in kept[:n]]
 
+    def score_of(self, concept_id: str) -> Score | None:
+        """This concept's score; None where it was not scored, which is not a score of zero.
+
+        Raises ConceptNotFound.
+        """
+        wanted = np.int32(self.pack.hierarchy.index(concept_id))  # of the same type, or all are copied
+        at = int(np.searchsorted(self.scored, wanted))
+        return self._score(at) if at < len(self.scored) and self.scored[at] == wanted else None
+
     def path(self, concept_id: str) -> list[Score]:
         """The scored concepts from level 0 down to this one; empty where it was not scored itself."""
         wanted = self.pack.hierarchy.index(concept_id)

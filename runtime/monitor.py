@@ -27,10 +27,10 @@ from runtime.cache import CacheStats
 from runtime.config import MonitorConfig
 from runtime.engine import Engine, Scores
 from runtime.events import Coverage, Event, EventQueue, Phase, Run, Sink, State
-from runtime.frame import to_frame
 from runtime.generate import Prompt, stream
 from runtime.hook import Forward, Tap
 from runtime.plan import GenerationPlan
+from runtime.table import to_frame
 
 _NOT_SCORED = Coverage(expected=0, scored=0, pending=0, failed=0, cut=0)
 

@@ -3,12 +3,13 @@
 Knows nothing about how it is shown, and holds no numbers of its own that the monitor counts.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import TYPE_CHECKING
 
 from runtime.transcript import Transcript, Word
+from runtime.trend import Trend
 
 if TYPE_CHECKING:
     from runtime.events import Event
@@ -64,10 +65,19 @@ class Session:
     """Tokens that may be generated at the most."""
     show: int
     """Concepts to show."""
+    trends: Sequence[Trend] = ()
+    """Concepts that are shown whatever they score."""
     pace: Pace = field(default_factory=Pace)
+    view_ms: float | None = field(default=None, init=False)
+    """Processor time that a live view has taken; None where there is none."""
+    events: int = field(default=0, init=False)
+    """Events that were taken in."""
 
     def add(self, event: "Event") -> list[Word]:
         """Take an event in; returns the words that it speaks for."""
+        self.events += 1
+        for trend in self.trends:
+            trend.add(event)
         return self.transcript.add(event)
 
     def facts(self) -> list[str]:
@@ -84,6 +94,8 @@ class Session:
             f"memory: hot {format_bytes(cache.hot_bytes)} of {format_bytes(cache.hot_budget_bytes)}, "
             f"warm {format_bytes(cache.warm_bytes)} of {format_bytes(cache.warm_budget_bytes)}",
         ]
+        if self.view_ms is not None:
+            facts.insert(2, f"view {self.view_ms / max(1, self.events):.1f} ms a token")
         failed = sum(phase.failed for phase in phases)
         if failed:
             facts.append(f"{failed} families could not be read")

@@ -11,14 +11,16 @@ LEVELS = [
     {"lenses"},
     {"runtime.config", "runtime.tiers"},
     {"runtime.branches", "runtime.transcript"},
-    {"runtime.events", "runtime.notebook", "runtime.frame"},
+    {"runtime.events", "runtime.notebook", "runtime.table"},
     {"runtime.expansion", "runtime.cache"},
     {"runtime.engine"},
     {"runtime.plan"},
     {"runtime.blocks"},
     {"runtime.hook", "runtime.host", "runtime.generate"},
-    {"runtime.monitor", "runtime.sink", "runtime.known"},
+    {"runtime.monitor", "runtime.sink", "runtime.known", "runtime.trend"},
     {"runtime.session"},
+    {"runtime.flow", "runtime.screen", "runtime.wording"},
+    {"runtime.frame"},
     {"runtime.display", "runtime.packs", "runtime.environment"},
     {"runtime.doctor", "runtime.page"},
     {"runtime.cli"},
@@ -32,7 +34,7 @@ DOORS = {
     "numba": {"lenses/kernels.py"},
     "huggingface_hub": {"lenses/hub.py", "runtime/host.py"},
     "typer": {"runtime/cli.py"},
-    "pandas": {"runtime/frame.py"},
+    "pandas": {"runtime/table.py"},
 }
 """Library to the only files that may import it."""
 

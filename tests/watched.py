@@ -1,5 +1,6 @@
 """A generation that was watched for real, once, for tests of what is shown of it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from runtime.events import Event
 from runtime.monitor import Monitor
 from runtime.session import Session
 from runtime.transcript import Transcript
+from runtime.trend import Trend
 from tests import hosts
 from tests.packs import Nodes, make_pack
 
@@ -39,10 +41,11 @@ class Watched:
     prompt: list[int]
     events: list[Event]
 
-    def session(self, *, limit: int = NEW_TOKENS, show: int = 4) -> Session:
+    def session(self, *, limit: int = NEW_TOKENS, show: int = 4, tracks: Sequence[str] = ()) -> Session:
         """A session that nothing was added to yet."""
         transcript = Transcript(self.tokenizer, self.prompt)
-        return Session(transcript, self.monitor.stats, "tiny/host · tiny-pack", limit, show)
+        trends = [Trend(self.pack.hierarchy, id) for id in tracks]
+        return Session(transcript, self.monitor.stats, "tiny/host · tiny-pack", limit, show, trends)
 
 
 def watch(directory: Path, *, new_tokens: int = NEW_TOKENS, **settings: Any) -> Watched:

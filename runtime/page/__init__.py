@@ -14,11 +14,11 @@ import re
 from collections.abc import Sequence
 from importlib.resources import files
 
-from runtime.display import visible
 from runtime.monitor import Monitor
 from runtime.page.contents import page_contents
 from runtime.session import Pace
 from runtime.transcript import Transcript
+from runtime.wording import visible
 
 _PLACE = re.compile(r"\{\{(\w+)\}\}")
 _SPECIAL = {ord(character): f"\\u{ord(character):04x}" for character in "<>&"}

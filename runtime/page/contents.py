@@ -21,12 +21,12 @@ from lenses.concept import Concept, Hierarchy
 from lenses.pack import LensPack
 from runtime.branches import TINT_FROM, Branches
 from runtime.config import MonitorConfig
-from runtime.display import special_name, visible
 from runtime.events import Event
 from runtime.monitor import Monitor, MonitorStats
 from runtime.packs import about_rows
 from runtime.session import Pace, format_bytes
 from runtime.transcript import Transcript, Word
+from runtime.wording import special_name, visible
 
 LISTED = 12
 """Most specific concepts that an event lists."""

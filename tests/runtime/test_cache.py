@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import wait
 from contextlib import closing
+from itertools import pairwise
 from random import Random
 from typing import Any
 
@@ -996,8 +997,8 @@ def test_memory_is_flat(copies: bool) -> None:
 
         tracemalloc.start()
         run(100)
-        before = run(100)
-        after = run(400)
+        held = [run(200) for _ in range(5)]
         tracemalloc.stop()
-        assert after - before < 16 * 1024
+        # A leak grows every time; threads of other tests may allocate now and then.
+        assert min(later - before for before, later in pairwise(held)) < 1024
         assert source.peak_bytes <= 8 * UNIT

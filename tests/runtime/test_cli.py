@@ -8,6 +8,7 @@ import select
 import shutil
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -149,6 +150,20 @@ def test_base_levels_and_max_level_reach_the_monitor(run: Type, tmp_path: Path) 
     assert [event["scored"] for event in events_of(tmp_path / "o")] == [0, 3, 3]
 
 
+def test_tracked_concepts_are_in_every_line_and_change_nothing(run: Type, tmp_path: Path) -> None:
+    typed = ["watch", "the violin is", "--max-new-tokens", "6", "--jsonl"]
+    _, untracked, _ = run(*typed, tmp_path / "untracked")
+    tracks = ["--track", "animal.large.old", "--track", "animal", "--track", "animal"]
+    code, said, errors = run(*typed, tmp_path / "tracked", *tracks)
+    assert (code, errors) == (0, "")
+    *lines, _ = said.splitlines()
+    value = r"(0\.\d\d\??|1\.00\??|not scored) *"
+    for line, without in zip(lines, untracked.splitlines(), strict=False):
+        assert re.search(rf"  old large animal {value} \| animal {value} \| ", line), line
+        assert re.sub(r"old large animal .*? \| animal .*? \| ", "", line) == without
+    assert content(events_of(tmp_path / "tracked")) == content(events_of(tmp_path / "untracked"))
+
+
 def test_the_host_may_be_given_by_id_or_directory(run: Type, shelf: Path) -> None:
     travelling = Path("lens_packs", packs.DEFAULT_PACK, "host")
     for model in (HOST, shelf / "host", travelling):
@@ -247,6 +262,10 @@ REFUSED = {
     "a temperature that is no number": (["the", "--temperature", "nan"], "give 0 or more"),
     "a seed beyond torch's": (["the", "--seed", str(2**64)], "give 0 to"),
     "nothing to show": (["the", "--show", "0"], "give 1 or more"),
+    "a concept that is not there": (
+        ["the", "--track", "animal", "--track", "animal.lage"],
+        "no concept 'animal.lage' among the 21 of this pack; did you mean animal.large",
+    ),
     "base levels that are no prefix": (["the", "--base-levels", "1"], "no prefix"),
     "base levels that are no numbers": (["the", "--base-levels", "all"], "not understood"),
     "base levels that do not exist": (["the", "--base-levels", "0,1,2,3"], "has levels 0 to 2"),
@@ -351,20 +370,27 @@ def test_a_host_that_does_not_fit_is_refused_after_loading(run: Type, copied: Pa
 class Terminal:
     """A child in a pseudo-terminal: what it painted, and what is typed at it."""
 
-    def __init__(self, shelf: Path, *words: str) -> None:
+    def __init__(
+        self,
+        shelf: Path,
+        *words: str,
+        size: tuple[int, int] = (80, 24),
+        environment: dict[str, str] | None = None,
+    ) -> None:
         self.painted = b""
+        columns, lines = size
         pid, self._descriptor = pty.fork()
         if pid == 0:
             os.chdir(shelf)
-            environment = {
-                **os.environ,
-                "PYTHONPATH": str(ROOT),
-                "TERM": "xterm-256color",
-                "COLUMNS": "80",
-                "LINES": "24",
-            }
-            os.execve(PROGRAM[0], [*PROGRAM, *words], environment)
+            termios.tcsetwinsize(0, (lines, columns))
+            plain = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+            given = {"PYTHONPATH": str(ROOT), "TERM": "xterm-256color", **(environment or {})}
+            os.execve(PROGRAM[0], [*PROGRAM, *words], plain | given)
         self._pid = pid
+
+    def resize(self, columns: int, lines: int) -> None:
+        """Give the terminal another size."""
+        termios.tcsetwinsize(self._descriptor, (lines, columns))
 
     def read_until(self, pattern: bytes) -> None:
         """Read until the pattern was painted."""
@@ -402,13 +428,46 @@ def was_given_back(painted: bytes) -> bool:
 
 
 def test_a_terminal_gets_a_live_view_and_keeps_its_last_frame(shelf: Path) -> None:
-    terminal = Terminal(shelf, "watch", "the violin is", "--max-new-tokens", "20")
+    terminal = Terminal(shelf, "watch", "the violin is", "--max-new-tokens", "20", "--track", "animal")
     assert terminal.end() == 0
     assert was_given_back(terminal.painted)
     live, _, left_behind = terminal.painted.rpartition(b"\x1b[?1049l")
-    assert live.count(b"\x1b[H") > 1, "more than one frame"
+    assert b"reading the prompt" in live
+    assert b"active before" in live, "more than one frame"
     assert b"20/20 tokens" in left_behind
     assert b"active before" in left_behind
+    assert re.search("[▁▂▃▄▅▆▇█]{10}", left_behind.decode()), "the trend of what is tracked"
+
+
+def test_a_terminal_that_is_resized_is_painted_for_its_new_size(shelf: Path) -> None:
+    terminal = Terminal(shelf, "watch", "the violin is", "--max-new-tokens", "4000", size=(100, 30))
+    terminal.read_until(rb"active before")
+    terminal.resize(44, 16)
+    terminal.read_until(rb"(?s)\x1b\[2J.*tokens.*\x1b\[2J.*tokens")
+    terminal.type(b"\x03")
+    assert terminal.end() == 130
+    left_behind = re.sub(
+        r"\x1b\[[\d;?]*[a-zA-Z]", "", terminal.painted.rpartition(b"\x1b[?1049l")[2].decode()
+    )
+    borders = [line for line in left_behind.splitlines() if line.startswith(("╭", "├", "╰"))]
+    assert {len(line) for line in borders} == {44}
+
+
+@pytest.mark.parametrize(
+    ("environment", "painted"),
+    [({"NO_COLOR": "1"}, True), ({"TERM": "dumb"}, False), ({"PYTHONIOENCODING": "ascii"}, False)],
+)
+def test_terminals_without_colour_or_drawing_get_what_they_can_show(
+    shelf: Path, environment: dict[str, str], painted: bool
+) -> None:
+    terminal = Terminal(
+        shelf, "watch", "the violin is", "--max-new-tokens", "4", "--track", "animal", environment=environment
+    )
+    assert terminal.end() == 0
+    assert not re.search(rb"\x1b\[[\d;]*[34]8;", terminal.painted)
+    assert (b"\x1b[?1049h" in terminal.painted) == painted
+    assert (b"wrote" in terminal.painted) == (not painted)
+    assert b"animal " in terminal.painted
 
 
 def test_doctor_draws_a_table_on_a_terminal(shelf: Path) -> None:

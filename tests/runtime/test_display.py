@@ -1,26 +1,23 @@
-"""What is painted fits the terminal, says what the events say, and leaves the terminal as it was."""
+"""Views paint what happened when it happened, cost little, and leave the terminal as it was."""
 
 import io
 import re
+import sys
+import time
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from rich.console import Console, RenderableType
+from rich.console import Console
 
-from runtime.branches import Branches, strongest_of
-from runtime.display import (
-    LiveView,
-    PlainView,
-    format_path,
-    format_word,
-    print_table,
-    visible,
-)
+from runtime.display import BUDGET_MS, LiveView, PlainView, print_table
 from runtime.events import Coverage, Event
+from runtime.wording import format_word
 from tests.watched import NEW_TOKENS, Watched, watch
 
 LEAVE_SCREEN, SHOW_CURSOR = "\x1b[?1049l", "\x1b[?25h"
+LIMIT_S = 20
 
 
 @pytest.fixture(scope="module")
@@ -28,15 +25,14 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Watched:
     return watch(tmp_path_factory.mktemp("pack") / "p")
 
 
-def console(width: int = 80, height: int = 24, *, colours: bool = True) -> Console:
+def console(width: int = 80, height: int = 24) -> Console:
     """A terminal that keeps what is written to it."""
     return Console(
         file=io.StringIO(),
         force_terminal=True,
         width=width,
         height=height,
-        color_system="truecolor" if colours else None,
-        no_color=not colours,
+        color_system="truecolor",
         _environ={},
     )
 
@@ -46,22 +42,17 @@ def written(target: Console) -> str:
     return target.file.getvalue()
 
 
-def lines_of(frame: RenderableType, width: int) -> list[str]:
-    page = Console(file=io.StringIO(), width=width, color_system=None, _environ={})
-    page.print(frame)
-    return written(page).splitlines()
+def comes_true(condition: Callable[[], bool]) -> bool:
+    """Whether it does within the limit: painting is another thread's."""
+    until = time.monotonic() + LIMIT_S
+    while not condition() and time.monotonic() < until:
+        time.sleep(0.005)
+    return condition()
 
 
-def live(watched: Watched, target: Console | None = None, **session: int) -> LiveView:
-    view = LiveView(watched.session(**session), target or console())
-    for event in watched.events:
-        view.add(event)
-    return view
-
-
-def plain(watched: Watched, events: list[Event]) -> str:
+def plain(watched: Watched, events: list[Event], **session: object) -> str:
     out = io.StringIO()
-    with PlainView(watched.session(), out) as view:
+    with PlainView(watched.session(**session), out) as view:
         for event in events:
             view.add(event)
     return out.getvalue()
@@ -115,77 +106,25 @@ def test_an_uncalibrated_lens_is_marked(watched: Watched) -> None:
         assert re.search(rf"{score.concept.name} \d\.\d\d{mark}(,|$| )", line)
 
 
-# The live view.
-
-
-@pytest.mark.parametrize("width", [60, 100, 200])
-@pytest.mark.parametrize("height", [12, 24, 50])
-def test_a_frame_fits_its_terminal(watched: Watched, width: int, height: int) -> None:
-    lines = lines_of(live(watched, console(width, height), show=8).frame(width, height), width)
-    assert len(lines) <= height
-    assert all(len(line) <= width for line in lines)
-    text = "\n".join(lines)
-    assert f"{NEW_TOKENS}/{NEW_TOKENS} tokens" in text
-    assert "hot" in text
-    assert watched.events[-1].leaves(1)[0].concept.name in text
-
-
-def test_a_frame_shows_the_strongest_concepts_with_path_and_bar(watched: Watched) -> None:
-    lines = lines_of(live(watched, show=3).frame(100, 30), 100)
-    at = next(i for i, line in enumerate(lines) if "active before" in line)
-    for line, score in zip(lines[at + 1 :], watched.events[-1].leaves(3), strict=False):
-        path = " > ".join(Branches(watched.pack.hierarchy).path(score.concept))
-        assert line.rstrip("│ ").endswith(path)
-        assert f"{score.probability:.2f}" in line
-        assert line.count("█") == int(score.probability * 20 + 1 / 16)
-
-
-def test_the_frame_does_not_move_while_the_text_grows(watched: Watched) -> None:
-    view = LiveView(watched.session(), console(60))
+def test_plain_lines_have_tracked_concepts_in_columns_of_their_own(watched: Watched) -> None:
+    tracks = ["animal", "person.large.old"]
+    lines = plain(watched, watched.events, tracks=tracks).splitlines()[:-1]
+    events = [*watched.events[1 : len(watched.prompt)], *watched.events[len(watched.prompt) - 1 :]]
     places = set()
-    for event in watched.events[1:]:
-        view.add(event)
-        lines = lines_of(view.frame(60, 24), 60)
-        places.add(next(i for i, line in enumerate(lines) if "active" in line))
-    assert len(places) <= 2, "the average word's length settles, after that nothing moves"
+    for line, event in zip(lines, events, strict=True):
+        columns = line.split(" | ")
+        assert len(columns) == 3
+        places.add(line.index("old large person"))
+        for column, id in zip(columns, tracks, strict=False):
+            score = event.score_of(id)
+            said = "not scored" if score is None else f"{score.probability:.2f}"
+            assert said in column
+    assert len(places) == 1
+    assert any("old large person not scored | " in line for line in lines)
+    assert any(re.search(r"old large person 0\.\d\d\??  +\| ", line) for line in lines)
 
 
-def test_a_live_frame_shows_the_end_of_a_long_text_and_the_last_one_all_of_it(watched: Watched) -> None:
-    view = live(watched, show=4)
-    text = watched.tokenizer.decode(
-        [w.token for w in view._session.transcript.words], skip_special_tokens=True
-    )
-    first, last = text.split()[0], text.split()[-1]
-    cropped = lines_of(view.frame(24, 12), 24)[1]
-    assert first not in cropped.split()
-    assert len(lines_of(view.frame(24, 12), 24)) <= 12
-    whole = lines_of(view.frame(24, None), 24)
-    body = " ".join(line.strip("│ ") for line in whole[1 : next(i for i, s in enumerate(whole) if "╰" in s)])
-    assert body.split() == text.split()
-    assert last in body.split()
-
-
-def test_a_word_has_the_colour_of_its_strongest_concept(watched: Watched) -> None:
-    target = console(200)
-    target.print(live(watched, target).frame(200, None))
-    text = written(target)
-    tinted = 0
-    for event in watched.events[len(watched.prompt) - 1 :]:
-        strongest = strongest_of(event)
-        if strongest is None:
-            continue
-        tinted += 1
-        colour = Branches(watched.pack.hierarchy).tint(strongest.concept).colour
-        rgb = ";".join(str(int(colour[i : i + 2], 16)) for i in (1, 3, 5))
-        assert f"\x1b[38;2;{rgb}m {watched.tokenizer.decode(event.next_token)}" in text
-    assert tinted
-
-
-def test_without_colour_there_is_none(watched: Watched) -> None:
-    target = console(colours=False)
-    target.print(live(watched, target).frame(80, 24))
-    assert "38;" not in written(target)
-    assert "■" not in written(target), "a legend of colours that are not there"
+# The live view.
 
 
 @pytest.mark.parametrize("ending", [None, KeyboardInterrupt, ZeroDivisionError])
@@ -206,38 +145,109 @@ def test_the_terminal_is_given_back_however_it_ends(
     assert ("active before" in left_behind) == (ending is not ZeroDivisionError)
 
 
-# Pieces.
+def test_the_last_of_a_burst_is_painted_without_waiting_for_more(watched: Watched) -> None:
+    target = console()
+    with LiveView(watched.session(limit=len(watched.events)), target, clock_s=lambda: 0.0) as view:
+        for event in watched.events:
+            view.add(event)
+        last = watched.tokenizer.decode(watched.events[-1].next_token).strip()
+        assert comes_true(lambda: f"active before “{last}” is written" in written(target))
 
 
-@pytest.mark.parametrize(
-    ("width", "text"),
-    [
-        (60, "artifact > device > musical instrument > violin"),
-        (46, "artifact > … > musical instrument > violin"),
-        (30, "artifact > … > violin"),
-        (12, "… > violin"),
-        (8, "… > vio…"),
-    ],
-)
-def test_a_path_loses_its_middle_first(width: int, text: str) -> None:
-    path = format_path(["artifact", "device", "musical instrument", "violin"], width)
-    assert path.plain == text
-    assert path.cell_len <= width
+def test_only_lines_that_changed_are_written_again(watched: Watched) -> None:
+    target = console()
+    view = LiveView(watched.session(tracks=["animal"]), target, clock_s=lambda: 0.0)
+    view._screen.open()
+    for event in watched.events[:-1]:
+        view.add(event)
+    view.paint()
+    size = len(written(target))
+    view.paint()
+    assert len(written(target)) == size, "nothing happened"
+    view.add(watched.events[-1])
+    view.paint()
+    again = written(target)[size:]
+    assert "╭─" not in again
+    assert f"{NEW_TOKENS}/{NEW_TOKENS} tokens" in again
 
 
-def test_control_characters_are_shown_not_obeyed() -> None:
-    assert visible("a\x1b[2Jb\nc\t") == "a\\x1b[2Jb\nc\\t"
+class Clock:
+    """A clock of which every look takes as long as is said."""
+
+    def __init__(self, look_ms: float) -> None:
+        self.look_ms = look_ms
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        self.now_s += self.look_ms / 1e3
+        return self.now_s
+
+
+def test_painting_stays_in_its_budget_however_slow_it_is(watched: Watched) -> None:
+    clock = Clock(0.1)
+    view = LiveView(watched.session(), console(), clock_s=clock)
+    view._screen.open()
+    view.paint()
+    painted = 0
+    for _ in range(10):
+        for event in watched.events:
+            clock.look_ms = 0.1
+            view.add(event)
+            if view.may_paint:
+                clock.look_ms = 9.0
+                view.paint()
+                painted += 1
+    session = view._session
+    assert session.view_ms is not None
+    assert session.view_ms <= BUDGET_MS * session.events + 9.0, "beyond it by one frame at the most"
+    assert painted == pytest.approx(BUDGET_MS * session.events / 9.0, rel=0.1)
+    assert f"view {session.view_ms / session.events:.1f} ms a token" in session.facts()
+
+
+def test_a_terminal_that_changes_its_size_is_painted_anew_while_nothing_happens(watched: Watched) -> None:
+    target = console(100, 30)
+    with LiveView(watched.session(), target) as view:
+        for event in watched.events[:6]:
+            view.add(event)
+        assert comes_true(lambda: "active before" in written(target))
+        before = len(written(target))
+        target.size = (44, 18)  # type: ignore[assignment]
+        assert comes_true(lambda: "\x1b[2J" in written(target)[before:])
+        assert comes_true(lambda: f"╰{'─' * 42}╯" in re.sub(r"\x1b\[[\d;]*m", "", written(target)[before:]))
+
+
+def test_what_goes_wrong_in_painting_is_raised_where_events_are_added(watched: Watched) -> None:
+    class Torn(io.StringIO):
+        def write(self, text: str) -> int:
+            if "reading the prompt" not in self.getvalue():
+                return super().write(text)
+            raise OSError("the terminal has gone")
+
+    target = console()
+    target.file = Torn()
+    view = LiveView(watched.session(), target)
+    view._screen.open()
+    view.paint()
+    view._news.set()
+    view.add(watched.events[1])
+    view._paint_all()
+    with pytest.raises(OSError, match="has gone"):
+        view.add(watched.events[2])
+
+
+def test_what_others_write_to_standard_error_comes_after_the_view(
+    watched: Watched, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with LiveView(watched.session(), console()) as view:
+        view.add(watched.events[0])
+        print("a warning", file=sys.stderr)
+        assert capsys.readouterr().err == ""
+    assert capsys.readouterr().err == "a warning\n"
+
+
+# Tables.
 
 
 def test_a_table_off_the_terminal_is_lines_with_tabs(capsys: pytest.CaptureFixture[str]) -> None:
     print_table(["a", "b"], [["1", "2 3"]])
     assert capsys.readouterr().out == "a\tb\n1\t2 3\n"
-
-
-def test_painting_costs_nothing_between_frames(watched: Watched) -> None:
-    target = console()
-    with LiveView(watched.session(), target) as view:
-        view.add(watched.events[0])
-        size = len(written(target))
-        view.add(watched.events[1])
-        assert len(written(target)) == size, "a frame a moment after the last one"
