@@ -108,7 +108,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--model", help="host: a directory or hub id; by default the one that the pack is for"
     )
-    parser.add_argument("--prompt", default="A violin is")
+    parser.add_argument("--prompt", default="The dog")
     parser.add_argument("--max-new-tokens", type=int, default=40)
     parser.add_argument("--temperature", type=float, default=0.7, help="0 takes the likeliest token")
     parser.add_argument("--seed", type=int, default=0)
