@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
-from runtime.branches import TINT_FROM, Branches, strongest_of
+from runtime.branches import Branches, strongest_of
 from runtime.events import Coverage, Event
 from runtime.frame import Frame
 from runtime.trend import NOT_SCORED, PROMPT_END
@@ -210,16 +210,6 @@ def test_read_words_are_italic_and_the_word_in_question_is_bold(watched: Watched
 
     assert styled("italic").split() == ["the", "violin", "is"]
     assert styled("bold").strip() == watched.tokenizer.decode(watched.events[-1].next_token).strip()
-
-
-def test_what_is_unlikely_gives_no_colour(watched: Watched) -> None:
-    event = watched.events[5]
-    quiet = replace(
-        event, logits=np.full_like(event.logits, -50) / event.pack.heads.platt_slope[event.scored]
-    )
-    assert quiet.probabilities.max() < TINT_FROM
-    assert strongest_of(quiet) is None
-    assert strongest_of(None) is None
 
 
 def test_a_position_that_was_not_scored_says_why(watched: Watched) -> None:
