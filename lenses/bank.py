@@ -69,13 +69,6 @@ class Bank:
             ThreadPoolExecutor(self._threads, thread_name_prefix="bank") if self._threads > 1 else None
         )
 
-    @property
-    def base_bytes(self) -> int:
-        """Bytes of the base's first layers."""
-        stored = self._base.first_layer
-        assert stored is not None
-        return stored.nbytes
-
     def score_base(self, states_BD: Floats) -> Floats:
         """Logits `[B, base lenses]` of every base lens."""
         return self._score(self._base, states_BD)

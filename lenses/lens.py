@@ -60,11 +60,6 @@ class Heads:
         """N, the number of lenses."""
         return int(self.bias1.shape[0])
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes that the arrays hold."""
-        return sum(int(array.nbytes) for array in self.tensors().values())
-
     def tensors(self) -> dict[str, NDArray[np.generic]]:
         """The arrays by their names in `heads.safetensors`; `calibrated` is stored as one byte a lens."""
         layers = {

@@ -59,11 +59,6 @@ class Pool:
             return (total / self.count).astype(np.float32)
         return row
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes that the pool keeps."""
-        return 0 if self.running is None else int(self.running.nbytes)
-
 
 def input_states(rows_TD: Floats, config: InputConfig) -> Floats:
     """Input states `[T, D]` of one sequence's rows `[T, D]`, which must be finite and hold no padding or BOS."""

@@ -23,9 +23,9 @@ from runtime.blocks import block_at, blocks_of, check_watchable, text_config
 from runtime.config import MonitorConfig
 from runtime.environment import FAITHFUL, Finding, check_memory, free_memory_bytes, refused
 from runtime.generate import encode
-from runtime.hook import Tap
+from runtime.hook import Rows, Tap
 from runtime.host import FP32_ON_CPU_BYTES, Host, check_device, hub_state, load_host, on_disk
-from runtime.known import PROMPT, KnownScores, Rows, difference, dtype_of, tolerance
+from runtime.known import PROMPT, KnownScores, difference, dtype_of, tolerance
 from runtime.monitor import Monitor, check_host
 from runtime.packs import choose_pack, host_of
 from runtime.session import format_bytes
@@ -195,7 +195,7 @@ def check_scores(pack: LensPack, config: MonitorConfig, model: Any, tokenizer: A
                 else "load the host in bfloat16 or float32, or fetch it again",
             )
         events = [event for event in events if event.state == "ok"]
-        states_TD = input_states(rows.all_TD()[[event.position for event in events]], pack.config.input)
+        states_TD = input_states(rows.take_BTD()[0, [event.position for event in events]], pack.config.input)
         lenses: dict[int, Lens] = {}
         worst, count = 0.0, 0
         for event, state_D in zip(events, states_TD, strict=True):

@@ -125,8 +125,6 @@ class Engine:
                 scores[position].cut += choice.cut
             opened = self._score_families(wanted_by(choices), states_PD, scores, phase, read_ahead)
             choices = [self._choose_next(scored) for scored in opened]
-        for position, choice in enumerate(choices):
-            scores[position].cut += choice.cut
         return scores
 
     def score_base(self, states_PD: Floats) -> list[Scores]:

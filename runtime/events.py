@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lenses.calibration import probability
+from lenses.calibration import log_odds, probability
 from lenses.concept import Concept
 from lenses.pack import LensPack
 from runtime.notebook import event_html, run_html
@@ -105,7 +105,7 @@ class Event:
     def _ranking(self) -> NDArray[np.int_]:
         # Log-odds rank as probabilities do, without the ties that fp32 makes of everything near 1.
         heads = self.pack.heads
-        odds = self.logits * heads.platt_slope[self.scored] + heads.platt_offset[self.scored]
+        odds = log_odds(self.logits, heads.platt_slope[self.scored], heads.platt_offset[self.scored])
         return np.lexsort((self.pack.hierarchy.id_rank[self.scored], -odds))
 
     def top(self, n: int) -> list[Score]:

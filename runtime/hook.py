@@ -136,6 +136,31 @@ class Tap:
         self._observer.observe(Forward(rows.detach(), call.token_BT, call.mask_BT, call.begins))
 
 
+class Rows:
+    """An observer that keeps rows, for whoever wants states without a monitor."""
+
+    def __init__(self) -> None:
+        self._rows: list[NDArray[np.float32]] = []
+
+    def take_BTD(self) -> NDArray[np.float32]:
+        """The rows of all forwards since the last call `[B, T, D]`, in fp32; one batch in that time."""
+        rows, self._rows = self._rows, []
+        return np.concatenate(rows, axis=1)
+
+    def observe(self, forward: Forward) -> None:
+        """Keep a copy: the memory of the rows is the host's."""
+        self._rows.append(forward.rows_BTD.to("cpu", torch.float32).numpy().copy())
+
+    def tokens_fed(self, token_BT: Ids, mask_BT: Mask, begins: bool) -> None:
+        """Nothing to do."""
+
+    def expect(self, generation: GenerationPlan | None) -> None:
+        """Nothing to do."""
+
+    def finish_run(self, sequences_BT: Ids | None) -> None:
+        """Nothing to do."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Call:
     """One call of the host, before its blocks have run."""

@@ -22,8 +22,7 @@ from lenses.state import input_states
 from lenses.text import quoted
 from runtime.blocks import text_config
 from runtime.generate import encode
-from runtime.hook import Forward, Tap
-from runtime.plan import GenerationPlan, Ids
+from runtime.hook import Rows, Tap
 
 PROMPT = "A violin is a musical instrument."
 """The text that everything is tried with."""
@@ -143,32 +142,9 @@ def states_of(model: Any, pack: LensPack, ids: torch.Tensor) -> Floats:
     with torch.inference_mode(), Tap(model, pack.config.site, rows):
         model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)
     begin = int(ids.shape[1] > 1 and int(ids[0, 0]) == text_config(model).bos_token_id)
-    rows_TD = rows.all_TD()[begin:]
+    rows_TD = rows.take_BTD()[0, begin:]
     if not np.isfinite(rows_TD).all():
         raise HostError(
             f"rows of {pack.config.site} are not finite; load the host in bfloat16 or float32, or fetch it again"
         )
     return input_states(rows_TD, pack.config.input)
-
-
-class Rows:
-    """An observer that keeps every row of one sequence."""
-
-    def __init__(self) -> None:
-        self._rows: list[Floats] = []
-
-    def all_TD(self) -> Floats:
-        """The rows so far `[T, D]`, in fp32."""
-        return np.concatenate(self._rows)
-
-    def observe(self, forward: Forward) -> None:
-        self._rows.append(forward.rows_BTD[0].to("cpu", torch.float32).numpy().copy())
-
-    def tokens_fed(self, token_BT: Ids, mask_BT: Any, begins: bool) -> None:
-        pass
-
-    def expect(self, generation: GenerationPlan | None) -> None:
-        pass
-
-    def finish_run(self, sequences_BT: Ids | None) -> None:
-        pass

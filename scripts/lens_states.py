@@ -17,9 +17,8 @@ from rich.progress import Progress
 from lenses.config import InputConfig
 from lenses.lens import Floats
 from lenses.state import Pool, normalise
-from runtime.hook import Forward, Tap
+from runtime.hook import Rows, Tap
 from runtime.host import Host
-from runtime.plan import GenerationPlan
 
 BATCH_TOKENS = 8192
 """Tokens of one forward, padding included."""
@@ -59,7 +58,7 @@ def collect(
     owners: list[int] = []
     lasts: list[bool] = []
     places: list[int] = []
-    rows = _Rows()
+    rows = Rows()
     task = progress.add_task(title, total=len(texts))
     with torch.inference_mode(), Tap(model, site, rows):
         for batch in _batches(order, encoded):
@@ -69,7 +68,7 @@ def collect(
             for b, x in enumerate(batch):
                 ids_BT[b, : len(encoded[x])] = torch.tensor(encoded[x])
             model(input_ids=ids_BT.to(model.device), use_cache=False, logits_to_keep=1)
-            pooled_BTD, begin = _pooled(rows.take(), ids_BT, model.config.bos_token_id, config)
+            pooled_BTD, begin = _pooled(rows.take_BTD(), ids_BT, model.config.bos_token_id, config)
             kept: list[tuple[int, int]] = []
             for b, x in enumerate(batch):
                 length = len(encoded[x]) - begin
@@ -106,28 +105,3 @@ def _batches(order: Sequence[int], encoded: Sequence[Sequence[int]]) -> Iterator
         batch.append(x)
     if batch:
         yield batch
-
-
-class _Rows:
-    """An observer that keeps the rows of the latest forward."""
-
-    def __init__(self) -> None:
-        self._rows_BTD: Floats | None = None
-
-    def take(self) -> Floats:
-        """The rows of the latest forward, once."""
-        rows_BTD, self._rows_BTD = self._rows_BTD, None
-        assert rows_BTD is not None
-        return rows_BTD
-
-    def observe(self, forward: Forward) -> None:
-        self._rows_BTD = forward.rows_BTD.to("cpu", torch.float32).numpy()
-
-    def tokens_fed(self, token_BT: NDArray[np.int64], mask_BT: NDArray[np.bool_], begins: bool) -> None:
-        pass
-
-    def expect(self, generation: GenerationPlan | None) -> None:
-        pass
-
-    def finish_run(self, sequences_BT: NDArray[np.int64] | None) -> None:
-        pass
