@@ -54,6 +54,7 @@ from lenses.errors import ConfigError, PhoropterError
 from lenses.files import atomic_directory, write_atomically
 from lenses.importers.wordnet import HELD_OUT_RULE, read_wordnet
 from lenses.text import canonical_json
+from lenses.training import multiply_in_bf16
 
 # Shapes: B rows of a batch, T tokens of a row (one document, padded), V vocabulary.
 
@@ -78,7 +79,7 @@ class Position:
 
 def next_token_loss(model: Gemma3ForCausalLM, ids_BT: torch.Tensor) -> tuple[torch.Tensor, int]:
     """Summed loss (nats) of predicting each next token but padding, and how many were predicted."""
-    with torch.autocast(ids_BT.device.type, torch.bfloat16):
+    with multiply_in_bf16(ids_BT.device):
         logits_BTV = model(input_ids=ids_BT[:, :-1], use_cache=False).logits
     targets_BT = ids_BT[:, 1:].masked_fill(ids_BT[:, 1:] == PAD, _IGNORED)
     loss = functional.cross_entropy(

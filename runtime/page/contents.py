@@ -11,13 +11,14 @@ strongest concepts come from where it has them.
 """
 
 import base64
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lenses.concept import Concept, Hierarchy
+from lenses.grade import grade
 from lenses.pack import LensPack
 from runtime.branches import TINT_FROM, Branches
 from runtime.config import MonitorConfig
@@ -30,24 +31,11 @@ from runtime.wording import special_name, visible
 
 LISTED = 12
 """Most specific concepts that an event lists."""
-MEASURED_FROM = 10
-"""Held-out positives from which a lens counts as measured."""
-GRADES = ((0.95, "strong"), (0.9, "good"), (0.8, "fair"), (0.0, "weak"))
-"""What an AUROC from this number on is called."""
-
 _STEPS = 65_535
 _UNSAID = {"path", "travels with it", "size"}
 """Of what a pack says about itself, what is about the machine it lies on."""
 
 Rows = list[list[str]]
-
-
-def grade(metrics: Mapping[str, float]) -> str:
-    """How good a lens was measured to be: a name out of GRADES, or `unmeasured`."""
-    auroc = metrics.get("auroc")
-    if auroc is None or metrics.get("positives", MEASURED_FROM) < MEASURED_FROM:
-        return "unmeasured"
-    return next((name for least, name in GRADES if auroc >= least), GRADES[-1][1])
 
 
 def page_contents(

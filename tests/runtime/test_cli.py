@@ -6,6 +6,7 @@ import pty
 import re
 import select
 import shutil
+import signal
 import subprocess
 import sys
 import termios
@@ -382,6 +383,8 @@ class Terminal:
         pid, self._descriptor = pty.fork()
         if pid == 0:
             os.chdir(shelf)
+            # What a shell runs in the background ignores Ctrl-C, and so would all that it starts.
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
             termios.tcsetwinsize(0, (lines, columns))
             plain = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
             given = {"PYTHONPATH": str(ROOT), "TERM": "xterm-256color", **(environment or {})}

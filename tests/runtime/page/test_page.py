@@ -19,7 +19,7 @@ from runtime.branches import Branches
 from runtime.events import Coverage, Event, Run
 from runtime.monitor import Monitor
 from runtime.page import embedded_json, format_page
-from runtime.page.contents import LISTED, grade
+from runtime.page.contents import LISTED
 from runtime.session import Pace
 from runtime.transcript import Transcript
 from tests import hosts
@@ -141,23 +141,6 @@ def test_concepts_come_with_path_colour_calibration_and_measurement(watched: Wat
         assert columns["auroc"][number] == pytest.approx(concept.metrics["auroc"], abs=1e-4)
         if parent < 0:
             assert data["colours"][str(number)] == branches.tint(concept).colour
-
-
-@pytest.mark.parametrize(
-    ("metrics", "name"),
-    [
-        ({}, "unmeasured"),
-        ({"positives": 40}, "unmeasured"),
-        ({"auroc": 0.99, "positives": 9}, "unmeasured"),
-        ({"auroc": 0.99}, "strong"),
-        ({"auroc": 0.95, "positives": 10}, "strong"),
-        ({"auroc": 0.93, "positives": 10}, "good"),
-        ({"auroc": 0.8, "positives": 10}, "fair"),
-        ({"auroc": 0.2, "positives": 10}, "weak"),
-    ],
-)
-def test_a_lens_is_graded_only_where_it_was_measured(metrics: dict[str, float], name: str) -> None:
-    assert grade(metrics) == name
 
 
 def test_facts_name_host_pack_and_configuration_and_no_place_on_this_machine(watched: Watched) -> None:
