@@ -44,6 +44,7 @@ def _lines(name: str, config: PackConfig, hierarchy: Hierarchy) -> Iterator[str]
     yield f"| lenses | {lens.kind}{widths}, first layers in {lens.dtype} |"
     yield f"| concepts | {config.concepts} in {config.families} families over {hierarchy.depth} levels |"
     yield f"| scored at every position | levels {', '.join(map(str, config.base_levels))} |"
+    yield f"| walk | opens {config.top_k} families a level at most, from probability {config.load_threshold:g} |"
     for metric, values in sorted(_metrics(hierarchy).items()):
         yield (
             f"| {metric} | median {statistics.median(values):.3f}, lowest {min(values):.3f}, "

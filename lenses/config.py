@@ -127,6 +127,10 @@ class PackConfig:
     families: int
     sha256: Mapping[str, str] = field(hash=False)
     """Hash of every data file by its name in the pack."""
+    top_k: int = 10
+    """Families a level that a walk should open at the most."""
+    load_threshold: float = 0.3
+    """Calibrated probability from which a walk should open a concept's family."""
     calibration_prior: float = 0.5
     """The class prior at which probabilities are calibrated."""
     provenance: Mapping[str, Any] = field(default_factory=dict, hash=False)
@@ -148,6 +152,9 @@ class PackConfig:
             _wrong(
                 "base_levels", list(self.base_levels), "every level from 0 on without a gap, such as [0, 1]"
             )
+        _count("top_k", self.top_k)
+        _number("load_threshold", self.load_threshold, 0.0, 1.0)
+        object.__setattr__(self, "load_threshold", float(self.load_threshold))
         _count("concepts", self.concepts)
         _count("families", self.families, most=self.concepts)
         _number("calibration_prior", self.calibration_prior, 0.0, 1.0)

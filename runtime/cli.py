@@ -72,10 +72,14 @@ def watch(
         str | None,
         typer.Option(help="Levels scored at every token: 0 or 0,1 and so on. Default: the pack's."),
     ] = None,
-    top_k: Annotated[int, typer.Option(help="Width of expansion: families opened a level at the most.")] = 10,
+    top_k: Annotated[
+        int | None,
+        typer.Option(help="Width of expansion: families opened a level at the most. Default: the pack's."),
+    ] = None,
     load_threshold: Annotated[
-        float, typer.Option(help="Probability from which a concept's children are scored.")
-    ] = 0.3,
+        float | None,
+        typer.Option(help="Probability from which a concept's children are scored. Default: the pack's."),
+    ] = None,
     max_level: Annotated[int | None, typer.Option(help="Deepest level to score. Default: all.")] = None,
     exhaustive: Annotated[
         bool, typer.Option("--exhaustive", help="Score every lens at every token.")

@@ -17,10 +17,10 @@ class MonitorConfig:
 
     base_levels: tuple[int, ...] | None = None
     """Levels whose families are scored at every position: 0..n. None: as the pack says."""
-    top_k: int = 10
-    """Families opened a level at the most: the width of the expansion."""
-    load_threshold: float = 0.3
-    """Calibrated probability from which a concept's family is opened."""
+    top_k: int | None = None
+    """Families opened a level at the most: the width of the expansion. None: as the pack says."""
+    load_threshold: float | None = None
+    """Calibrated probability from which a concept's family is opened. None: as the pack says."""
     max_level: int | None = None
     """The deepest level that is scored. None: the deepest there is."""
     exhaustive: bool = False
@@ -46,8 +46,9 @@ class MonitorConfig:
                 f"base levels {','.join(map(str, self.base_levels)) or '(none)'} are no prefix of the levels; "
                 "give 0, or 0,1, or 0,1,2 and so on"
             )
-        _at_least("top-k", self.top_k, 1)
-        if not 0.0 <= self.load_threshold <= 1.0:
+        if self.top_k is not None:
+            _at_least("top-k", self.top_k, 1)
+        if self.load_threshold is not None and not 0.0 <= self.load_threshold <= 1.0:
             raise ConfigError(f"load threshold {self.load_threshold} is no probability; give 0 to 1")
         if self.max_level is not None:
             _at_least("max level", self.max_level, 0)

@@ -92,7 +92,13 @@ class Engine:
             device=device,
         )
         self.bank = Bank(pack, base, device=device)
-        self.expansion = Expansion(hierarchy, pack.heads, config.top_k, config.load_threshold, max_level)
+        self.expansion = Expansion(
+            hierarchy,
+            pack.heads,
+            pack.config.top_k if config.top_k is None else config.top_k,
+            pack.config.load_threshold if config.load_threshold is None else config.load_threshold,
+            max_level,
+        )
         self._families = [
             np.arange(family.first, family.first + family.rows, dtype=np.int32)
             for family in hierarchy.families

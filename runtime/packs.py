@@ -153,6 +153,7 @@ def about_rows(pack: "LensPack") -> Rows:
         ],
         ["families", str(config.families)],
         ["base levels", ", ".join(map(str, config.base_levels))],
+        ["walk", f"{config.top_k} families a level at most, from probability {config.load_threshold:g}"],
         ["calibration", f"at prior {config.calibration_prior:g}, {int(pack.heads.calibrated.sum())} lenses"],
         ["size", format_bytes(_size_bytes(pack.path, config))],
         ["licence", config.licence],

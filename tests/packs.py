@@ -78,6 +78,8 @@ def make_pack(
     dtype: str = "bf16",
     seed: int = 0,
     base_levels: Sequence[int] | None = None,
+    top_k: int = 10,
+    load_threshold: float = 0.3,
     host: str = "tiny-host",
     blocks: int = 4,
     site: str = "resid_post.2",
@@ -98,6 +100,8 @@ def make_pack(
         input=InputConfig(norm, 1e-6, pooling),  # type: ignore[arg-type]
         lens=lens,
         base_levels=range(min(2, hierarchy.depth)) if base_levels is None else base_levels,
+        top_k=top_k,
+        load_threshold=load_threshold,
         hierarchy=hierarchy,
         first_layers=random_first_layers(hierarchy, lens.h1, hidden_size, rng),
         heads=random_heads(len(hierarchy), kind, lens.widths, rng),

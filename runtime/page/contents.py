@@ -21,7 +21,6 @@ from lenses.concept import Concept, Hierarchy
 from lenses.grade import grade
 from lenses.pack import LensPack
 from runtime.branches import TINT_FROM, Branches
-from runtime.config import MonitorConfig
 from runtime.events import Event
 from runtime.monitor import Monitor, MonitorStats
 from runtime.packs import about_rows
@@ -150,7 +149,7 @@ def _facts(
     about = [["pack", monitor.pack.path.name], *about_rows(monitor.pack)]
     return [
         ("Run", [[name, value] for name, value in facts] + _counts(monitor.stats(), transcript, events)),
-        ("Configuration", _configuration(monitor.config, monitor.pack)),
+        ("Configuration", _configuration(monitor)),
         ("Lens pack", [row for row in about if row[0] not in _UNSAID]),
     ]
 
@@ -187,15 +186,14 @@ def _counts(stats: MonitorStats, transcript: Transcript, events: Sequence[Event]
     ]
 
 
-def _configuration(config: MonitorConfig, pack: LensPack) -> Rows:
-    levels = pack.config.base_levels if config.base_levels is None else config.base_levels
-    deepest = pack.hierarchy.depth - 1 if config.max_level is None else config.max_level
-    width = "every lens at every position" if config.exhaustive else f"{config.top_k} families a level"
+def _configuration(monitor: Monitor) -> Rows:
+    config, levels, expansion = monitor.config, monitor.engine.base_levels, monitor.engine.expansion
+    width = "every lens at every position" if config.exhaustive else f"{expansion.top_k} families a level"
     return [
         ["scored at every token", f"level {', '.join(map(str, levels))}"],
         ["width", width],
-        ["opened from", f"probability {config.load_threshold:g}"],
-        ["down to", f"level {deepest}"],
+        ["opened from", f"probability {expansion.load_threshold:g}"],
+        ["down to", f"level {expansion.max_level}"],
         ["prompt events", config.prompt_events],
         ["pre-warming", "on" if config.prewarm else "off"],
         ["device of lenses", config.device],

@@ -177,3 +177,11 @@ def test_the_most_wanted_family_comes_first() -> None:
     choices = [Choice((5, 3), (2.0, 1.0), 0), Choice((3, 4), (0.5, 0.4), 0), Choice((), (), 0)]
     assert wanted_by(choices) == {3: [0, 1], 5: [0], 4: [1]}
     assert list(wanted_by(choices)) == [3, 5, 4]
+
+
+def test_the_walk_is_the_packs_unless_the_configuration_says_otherwise(tmp_path: Path) -> None:
+    pack = make_pack(tmp_path / "p", top_k=3, load_threshold=0.125)
+    with Engine(pack, MonitorConfig()) as engine:
+        assert (engine.expansion.top_k, engine.expansion.load_threshold) == (3, 0.125)
+    with Engine(pack, MonitorConfig(top_k=2, load_threshold=0.0)) as engine:
+        assert (engine.expansion.top_k, engine.expansion.load_threshold) == (2, 0.0)
