@@ -41,6 +41,8 @@ Doubles = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.integer[Any]]
 
+SEED = 0
+"""Where every draw of a report begins."""
 LEAST_POSITIVES = 10
 """A lens with fewer held-out positives, or as few negatives, is not measured."""
 
