@@ -32,7 +32,7 @@ import torch
 from bag_of_words import fit as fit_bag_of_words
 from controls import ServedLenses, linear_and_random, shuffled
 from expansion_report import WALKED, compare_expansion
-from judging import BINS, LEAST_POSITIVES, SEED, Bools, Estimate, is_measured
+from judging import BINS, SEED, Bools, Estimate, is_measured
 from lens_report import markdown, pictures
 from lens_states import States, collect
 from lens_verdicts import (
@@ -57,6 +57,7 @@ from wordnet_texts import Texts
 from lenses.calibration import probability
 from lenses.errors import ConfigError, PackNotFound, PhoropterError
 from lenses.files import write_atomically
+from lenses.grade import MEASURED_FROM
 from lenses.importers.wordnet import HELD_OUT_RULE, Synset, WordNet, read_wordnet
 from lenses.lens import Floats
 from lenses.pack import LensPack
@@ -124,7 +125,7 @@ def build(arguments: argparse.Namespace, command: Sequence[str], progress: Progr
     measured = [n for n in range(len(pack.hierarchy)) if is_measured(held.positive_XN[:, n])]
     if not measured:
         raise ConfigError(
-            f"{len(held.texts)} held-out texts give no lens {LEAST_POSITIVES} positives; give a larger --sample"
+            f"{len(held.texts)} held-out texts give no lens {MEASURED_FROM} positives; give a larger --sample"
         )
     with clock.stage("states of held-out texts"):
         states = collect_states(held, pack, host, progress, _EVERY_TOKEN)
@@ -202,7 +203,7 @@ def configuration(pack: LensPack, arguments: argparse.Namespace) -> dict[str, ob
         "wordnet_sha256": database.hexdigest(),
         "held_out": HELD_OUT_RULE,
         "sample": arguments.sample,
-        "least_positives": LEAST_POSITIVES,
+        "least_positives": MEASURED_FROM,
         "calibration_bins": BINS,
         "telling_words": COUNT,
         "positions_per_training_text": POSITIONS,

@@ -35,6 +35,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenses.concept import Hierarchy
+from lenses.grade import MEASURED_FROM
 from lenses.lens import Floats
 
 Doubles = NDArray[np.float64]
@@ -43,9 +44,6 @@ Ints = NDArray[np.integer[Any]]
 
 SEED = 0
 """Where every draw of a report begins."""
-LEAST_POSITIVES = 10
-"""A lens with fewer held-out positives, or as few negatives, is not measured."""
-
 BINS = 10
 FALSE_POSITIVES = 0.01
 _Z = 1.959964
@@ -101,15 +99,30 @@ def auroc_difference(a_S: Doubles, b_S: Doubles, positive_S: Bools) -> Estimate:
     return Estimate(value, value - spread, value + spread)
 
 
-def true_positive_rate(
+def highest_refused(
     scores_S: Floats | Doubles, positive_S: Bools, false_positives: float = FALSE_POSITIVES
 ) -> float:
-    """Share of positives above the lowest threshold that lets at most this share of negatives pass."""
+    """The lowest score above which at most this share of negatives lies; a negative's own."""
     negatives = scores_S[~positive_S]
     allowed = math.floor(false_positives * len(negatives))
     at = len(negatives) - 1 - allowed
-    threshold = np.partition(negatives, at)[at]
-    return float((scores_S[positive_S] > threshold).mean())
+    return float(np.partition(negatives, at)[at])
+
+
+def true_positive_rate(
+    scores_S: Floats | Doubles, positive_S: Bools, false_positives: float = FALSE_POSITIVES
+) -> float:
+    """Share of positives above what at most this share of negatives is above."""
+    return float((scores_S[positive_S] > highest_refused(scores_S, positive_S, false_positives)).mean())
+
+
+def threshold(probability_S: Floats, positive_S: Bools) -> float | None:
+    """The probability in fp32 from which on at most `FALSE_POSITIVES` of the negatives lie.
+
+    None where no probability is above theirs: more of them are at 1.
+    """
+    refused = np.float32(highest_refused(probability_S, positive_S))
+    return float(np.nextafter(refused, np.float32(2))) if refused < 1 else None
 
 
 def brier_skill(probability_S: Floats | Doubles, positive_S: Bools) -> float:
@@ -192,7 +205,7 @@ def siblings_only(hierarchy: Hierarchy, positive_XN: Bools, n: int) -> Bools:
 def is_measured(positive_S: Bools) -> bool:
     """Whether there are enough texts of both classes to judge a lens by."""
     positives = int(positive_S.sum())
-    return LEAST_POSITIVES <= positives <= len(positive_S) - LEAST_POSITIVES
+    return MEASURED_FROM <= positives <= len(positive_S) - MEASURED_FROM
 
 
 def concept_metrics(

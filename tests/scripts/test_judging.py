@@ -18,6 +18,7 @@ from judging import (
     quantile_intervals,
     reliability,
     siblings_only,
+    threshold,
     true_positive_rate,
 )
 from numpy.typing import NDArray
@@ -119,6 +120,18 @@ def test_the_true_positive_rate_lets_no_more_false_positives_pass_than_allowed()
     assert true_positive_rate(scores, positive, 0.005) == pytest.approx(2 / 3)
     assert true_positive_rate(scores, positive, 0.0) == pytest.approx(1 / 3)
     assert true_positive_rate(np.zeros(203), positive) == 0.0  # a constant tells nothing
+
+
+def test_the_threshold_is_where_no_more_negatives_count_than_allowed() -> None:
+    rng = np.random.default_rng(0)
+    positive = np.arange(1000) < 200
+    probability = rng.random(1000).astype(np.float32)
+    at = threshold(probability, positive)
+    assert at is not None
+    assert (probability[~positive] >= at).sum() == 8
+    assert (probability[positive] >= at).mean() == true_positive_rate(probability, positive)
+    probability[~positive] = np.where(np.arange(800) < 9, 1, probability[~positive])
+    assert threshold(probability, positive) is None  # nothing is above 1, and nine are at it
 
 
 def test_brier_skill_weighs_both_classes_one_half() -> None:
