@@ -46,6 +46,7 @@ from lens_verdicts import (
     pooled_reliability,
     summary,
 )
+from redrawn import Redrawn
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from run_record import RunRecord
@@ -138,7 +139,8 @@ def build(arguments: argparse.Namespace, command: Sequence[str], progress: Progr
         ]
         told = telling_words(trained.texts, trained.positive_XN, lemmas)
         without_XN = without_words(held.texts, told)
-    judged = HeldOut(states.text_S, states.last_S, held.positive_XN, without_XN)
+    redrawn = Redrawn.of(len(held.texts), np.random.default_rng(SEED))
+    judged = HeldOut(states.text_S, states.last_S, held.positive_XN, without_XN, redrawn)
     with clock.stage("controls"):
         scorers, penalty = fit_scorers(pack, measured, parts, samples, states)
     with clock.stage("verdicts"):
@@ -169,7 +171,7 @@ def build(arguments: argparse.Namespace, command: Sequence[str], progress: Progr
             "unmeasured": len(pack.hierarchy) - len(measured),
             "uncalibrated": int((~pack.heads.calibrated).sum()),
         },
-        "summary": summary(verdicts, positive_XM, np.random.default_rng(SEED)),
+        "summary": summary(verdicts, positive_XM, redrawn),
         "reliability": pooled_reliability(probability_XM, positive_XM),
         "bag_of_words_penalty": penalty,
         "expansion": expansion,

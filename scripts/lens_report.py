@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from pictures import Axis, Box, Line, boxes, dots, lines
+from redrawn import DRAWS
 from thresholds import LEAST_RECALL, MOST_SCORED
 
 Record = dict[str, Any]
@@ -415,7 +416,10 @@ def _method(report: Record) -> str:
         + ". A text of a synset is a text of each concept above it, through all hypernyms; all other texts are "
         "negatives. *Siblings*: negatives are texts of the concept's siblings only.\n"
         "- *AUROC*: ties count one half; 95 % interval by DeLong, symmetric on the log-odds, clustered by text "
-        "at every token; intervals of medians draw texts anew (1,000 times, placements kept).\n"
+        "at every token.\n"
+        f"- *Intervals over lenses*: texts drawn anew ({DRAWS:,} times, the same for all lenses). Quantiles of AUROC "
+        "keep placements, and the span is mirrored; shares of lenses and medians of calibration error (bins kept as "
+        "cut on all texts) are given plus or minus 1.96 standard deviations over the draws.\n"
         "- *True positives at 1 %*: above the lowest threshold that at most 1 % of the negatives pass.\n"
         "- *Brier skill*: 1 - B / 0.25 with B = (mean (1 - p)^2 of positives + mean p^2 of negatives) / 2: both "
         "classes weigh one half, as the probability is calibrated; 0.25 is the constant 1/2.\n"
