@@ -126,20 +126,6 @@ def train(
     return _export(model, hierarchy, mean.cpu(), scale.cpu())
 
 
-def auroc(scores_SN: Floats, positive_SN: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """[N] area under the ROC curve of each column, ties counted one half; NaN where a class is missing."""
-    areas = np.full(scores_SN.shape[1], np.nan)
-    for n in range(scores_SN.shape[1]):
-        _, inverse, counts = np.unique(scores_SN[:, n], return_inverse=True, return_counts=True)
-        n_positive = int(positive_SN[:, n].sum())
-        n_negative = len(inverse) - n_positive
-        if n_positive and n_negative:
-            mean_rank = np.cumsum(counts) - (counts - 1) / 2
-            rank_sum = mean_rank[inverse[positive_SN[:, n]]].sum()
-            areas[n] = (rank_sum - n_positive * (n_positive + 1) / 2) / (n_positive * n_negative)
-    return areas
-
-
 def _loss(logits_BN: torch.Tensor, positive_BN: torch.Tensor, weight_BN: torch.Tensor) -> torch.Tensor:
     each = torch.nn.functional.binary_cross_entropy_with_logits(
         logits_BN, positive_BN.float(), weight=weight_BN, reduction="sum"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from judging import LEAST_POSITIVES, Bools, Doubles, Ints, placements
+from judging import Bools, Doubles, Ints, is_measured, placements
 from numpy.typing import NDArray
 from ridge import Moments
 
@@ -152,6 +152,6 @@ def _add(moments: Moments, found: Bags, positive_SN: Bools) -> None:
 def _median_auroc(scores_XN: Floats, positive_XN: Bools) -> float:
     reached: list[Doubles] = []
     for scores, positive in zip(scores_XN.T, positive_XN.T, strict=True):
-        if LEAST_POSITIVES <= positive.sum() < len(positive):
+        if is_measured(positive):
             reached.append(placements(scores, positive)[positive].mean())
     return float(np.median(reached)) if reached else 0.0

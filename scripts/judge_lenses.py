@@ -31,9 +31,9 @@ import numpy as np
 import torch
 from bag_of_words import fit as fit_bag_of_words
 from controls import ServedLenses, linear_and_random, shuffled
-from expansion_recall import Walked, active, recall, walk
-from judging import BINS, LEAST_POSITIVES, Bools, Estimate, is_measured
-from lens_report import LEAST_RECALL, MOST_SCORED, markdown, must_show, pictures
+from expansion_report import WALKED, compare_expansion
+from judging import BINS, SEED, Bools, Estimate, is_measured
+from lens_report import markdown, pictures
 from lens_states import States, collect
 from lens_verdicts import (
     LENS,
@@ -44,38 +44,30 @@ from lens_verdicts import (
     confusions,
     judge,
     pooled_reliability,
-    quantiles,
     summary,
 )
+from redrawn import Redrawn
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from run_record import RunRecord
 from telling_words import COUNT, telling_words, without_words
+from thresholds import must_show
 from train_lenses import labels, part_of
 from wordnet_texts import Texts
 
-from lenses.bank import Bank
 from lenses.calibration import probability
 from lenses.errors import ConfigError, PackNotFound, PhoropterError
 from lenses.files import write_atomically
+from lenses.grade import MEASURED_FROM
 from lenses.importers.wordnet import HELD_OUT_RULE, Synset, WordNet, read_wordnet
 from lenses.lens import Floats
 from lenses.pack import LensPack
 from lenses.training import Samples
 from runtime.blocks import check_fits
-from runtime.config import MonitorConfig
-from runtime.engine import Engine
-from runtime.expansion import Expansion
 from runtime.host import Host, load_host
 
-SEED = 0
 POSITIONS = 4
 """Sampled positions of a training text, its last aside: what the controls are fitted on."""
-WALKED = 2000
-"""Positions at which the walk is compared with scoring everything."""
-CURVE_WALKED = 1000
-CURVE_THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.7)
-CURVE_TOP_K = (5, 10, 20, 40)
 _EVERY_TOKEN = 1 << 30
 
 Scorer = Callable[[slice], Floats]
@@ -134,7 +126,7 @@ def build(arguments: argparse.Namespace, command: Sequence[str], progress: Progr
     measured = [n for n in range(len(pack.hierarchy)) if is_measured(held.positive_XN[:, n])]
     if not measured:
         raise ConfigError(
-            f"{len(held.texts)} held-out texts give no lens {LEAST_POSITIVES} positives; give a larger --sample"
+            f"{len(held.texts)} held-out texts give no lens {MEASURED_FROM} positives; give a larger --sample"
         )
     with clock.stage("states of held-out texts"):
         states = collect_states(held, pack, host, progress, _EVERY_TOKEN)
@@ -147,7 +139,8 @@ def build(arguments: argparse.Namespace, command: Sequence[str], progress: Progr
         ]
         told = telling_words(trained.texts, trained.positive_XN, lemmas)
         without_XN = without_words(held.texts, told)
-    judged = HeldOut(states.text_S, states.last_S, held.positive_XN, without_XN)
+    redrawn = Redrawn.of(len(held.texts), np.random.default_rng(SEED))
+    judged = HeldOut(states.text_S, states.last_S, held.positive_XN, without_XN, redrawn)
     with clock.stage("controls"):
         scorers, penalty = fit_scorers(pack, measured, parts, samples, states)
     with clock.stage("verdicts"):
@@ -178,7 +171,7 @@ def build(arguments: argparse.Namespace, command: Sequence[str], progress: Progr
             "unmeasured": len(pack.hierarchy) - len(measured),
             "uncalibrated": int((~pack.heads.calibrated).sum()),
         },
-        "summary": summary(verdicts, positive_XM, np.random.default_rng(SEED)),
+        "summary": summary(verdicts, positive_XM, redrawn),
         "reliability": pooled_reliability(probability_XM, positive_XM),
         "bag_of_words_penalty": penalty,
         "expansion": expansion,
@@ -212,7 +205,7 @@ def configuration(pack: LensPack, arguments: argparse.Namespace) -> dict[str, ob
         "wordnet_sha256": database.hexdigest(),
         "held_out": HELD_OUT_RULE,
         "sample": arguments.sample,
-        "least_positives": LEAST_POSITIVES,
+        "least_positives": MEASURED_FROM,
         "calibration_bins": BINS,
         "telling_words": COUNT,
         "positions_per_training_text": POSITIONS,
@@ -308,82 +301,6 @@ def judge_all(
             for verdict in pool.map(one, range(len(measured[some]))):
                 progress.advance(task)
                 yield verdict
-
-
-def compare_expansion(pack: LensPack, states: States, positive_XN: Bools) -> Record:
-    """The walk against scoring everything, at the defaults by the real engine, and along the curve."""
-    rng = np.random.default_rng(SEED)
-    hierarchy, heads = pack.hierarchy, pack.heads
-    picked = np.sort(rng.permutation(len(states.text_S))[:WALKED])
-    states_PD, text_P = states.states_SD[picked], states.text_S[picked]
-    config = MonitorConfig()
-    with Engine(pack, config) as engine:
-        base_levels, max_level = engine.base_levels, hierarchy.depth - 1
-        served = Walked.of_engine(engine.score(states_PD, "prompt"), engine.base_count, len(hierarchy))
-    bank = Bank(pack, range(len(hierarchy.families)))
-    logits_PN = bank.score_base(states_PD)
-    bank.close()
-    matrix_PN = ServedLenses(pack).score(states_PD[:200], [concept.id for concept in hierarchy])
-
-    def policy(top_k: int, load_threshold: float) -> Expansion:
-        return Expansion(hierarchy, heads, top_k, load_threshold, max_level)
-
-    followed = walk(policy(config.top_k, config.load_threshold), base_levels, logits_PN)
-    other = walk(policy(config.top_k, 0.9 * config.load_threshold), base_levels, logits_PN)
-    wanted_PN = active(hierarchy, heads, base_levels, logits_PN)
-    true_PN = wanted_PN & positive_XN[text_P]
-    share_P = served.scored_PN.mean(axis=1)
-    curve: list[Record] = []
-    few = slice(0, CURVE_WALKED)
-    order = rng.permutation(len(picked))[few]
-    for levels in dict.fromkeys([tuple(base_levels), (0,)]):
-        beyond_PN = active(hierarchy, heads, levels, logits_PN[order])
-        for top_k in CURVE_TOP_K:
-            for threshold in CURVE_THRESHOLDS:
-                walked = walk(policy(top_k, threshold), levels, logits_PN[order])
-                curve.append(
-                    {
-                        "base_levels": list(levels),
-                        "top_k": top_k,
-                        "load_threshold": threshold,
-                        "recall": recall(beyond_PN, walked.scored_PN, text_P[order], rng, draws=1).value,
-                        "share_scored": float(walked.scored_PN.mean()),
-                        "families_opened": float(walked.opened_P.mean()),
-                    }
-                )
-    good = [at for at in curve if at["recall"] >= LEAST_RECALL and at["share_scored"] <= MOST_SCORED]
-    return {
-        "positions": len(picked),
-        "defaults": {
-            "base_levels": list(base_levels),
-            "top_k": config.top_k,
-            "load_threshold": config.load_threshold,
-            "max_level": max_level,
-        },
-        "active_a_position": float(wanted_PN.sum(axis=1).mean()),
-        "recall": recall(wanted_PN, served.scored_PN, text_P, rng).record(),
-        "recall_where_true": recall(true_PN, served.scored_PN, text_P, rng).record(),
-        "by_level": [
-            {"level": level, "lenses": int((hierarchy.levels == level).sum())}
-            | recall(wanted_PN & (hierarchy.levels == level), served.scored_PN, text_P, rng).record()
-            for level in range(len(base_levels), hierarchy.depth)
-        ],
-        "share_scored": quantiles(share_P.tolist()) | {"mean": float(share_P.mean())},
-        "share_in_base": float((hierarchy.levels < len(base_levels)).mean()),
-        "families_opened": quantiles(served.opened_P.tolist()) | {"mean": float(served.opened_P.mean())},
-        "families_cut": float(served.cut_P.mean()),
-        "positions_cut": float((served.cut_P > 0).mean()),
-        "check": {
-            "positions_where_engine_and_walk_differ": followed.differing(served),
-            "positions_where_a_lower_threshold_differs": other.differing(served),
-            "largest_difference_of_logits_between_back_ends": float(
-                np.abs(matrix_PN - logits_PN[: len(matrix_PN)]).max()
-            ),
-        },
-        "curve_positions": len(order),
-        "curve": curve,
-        "cheapest": min(good, key=lambda at: at["share_scored"]) if good else None,
-    }
 
 
 def lens_record(pack: LensPack, n: int, train: Part, held: Part) -> Record:

@@ -9,8 +9,6 @@ negatives that score below it, that of a negative the share of the positives tha
     its interval      95 %, symmetric in log(A / (1 - A)). An AUROC of 1 has no variance: there the lower end is
                       0.025^(1/P), what P successes in P trials leave possible
     a difference      of two scores on the same samples: the same, on the difference of placements
-    a median's        of many lenses: texts drawn anew, placements kept (the linear part of a basic bootstrap),
-                      so that lenses that share texts move together
 
 What concerns the probability is *balanced*: both classes weigh one half, as the probability was calibrated.
 
@@ -27,7 +25,6 @@ Shapes: S samples of one lens, P positives and M negatives among them, X texts, 
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,15 +32,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenses.concept import Hierarchy
+from lenses.grade import MEASURED_FROM
 from lenses.lens import Floats
 
 Doubles = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.integer[Any]]
 
-LEAST_POSITIVES = 10
-"""A lens with fewer held-out positives, or as few negatives, is not measured."""
-
+SEED = 0
+"""Where every draw of a report begins."""
 BINS = 10
 FALSE_POSITIVES = 0.01
 _Z = 1.959964
@@ -99,15 +96,30 @@ def auroc_difference(a_S: Doubles, b_S: Doubles, positive_S: Bools) -> Estimate:
     return Estimate(value, value - spread, value + spread)
 
 
-def true_positive_rate(
+def highest_refused(
     scores_S: Floats | Doubles, positive_S: Bools, false_positives: float = FALSE_POSITIVES
 ) -> float:
-    """Share of positives above the lowest threshold that lets at most this share of negatives pass."""
+    """The lowest score above which at most this share of negatives lies; a negative's own."""
     negatives = scores_S[~positive_S]
     allowed = math.floor(false_positives * len(negatives))
     at = len(negatives) - 1 - allowed
-    threshold = np.partition(negatives, at)[at]
-    return float((scores_S[positive_S] > threshold).mean())
+    return float(np.partition(negatives, at)[at])
+
+
+def true_positive_rate(
+    scores_S: Floats | Doubles, positive_S: Bools, false_positives: float = FALSE_POSITIVES
+) -> float:
+    """Share of positives above what at most this share of negatives is above."""
+    return float((scores_S[positive_S] > highest_refused(scores_S, positive_S, false_positives)).mean())
+
+
+def threshold(probability_S: Floats, positive_S: Bools) -> float | None:
+    """The probability in fp32 from which on at most `FALSE_POSITIVES` of the negatives lie.
+
+    None where no probability is above theirs: more of them are at 1.
+    """
+    refused = np.float32(highest_refused(probability_S, positive_S))
+    return float(np.nextafter(refused, np.float32(2))) if refused < 1 else None
 
 
 def brier_skill(probability_S: Floats | Doubles, positive_S: Bools) -> float:
@@ -139,16 +151,23 @@ def reliability(
 ) -> Reliability:
     """Reliability in bins of equal weight; by default the weights give each class one half."""
     weight_S = balanced_weights(positive_S) if weight_S is None else weight_S
-    order = np.argsort(probability_S, kind="stable")
-    weight = weight_S[order]
-    passed = np.cumsum(weight) - weight / 2
-    bin_S = np.minimum((passed * bins / weight.sum()).astype(np.int64), bins - 1)
+    bin_S = bins_of(probability_S, weight_S, bins)
     mass, said, found = (
         np.bincount(bin_S, weights=values, minlength=bins)
-        for values in (weight, weight * probability_S[order], weight * positive_S[order])
+        for values in (weight_S, weight_S * probability_S, weight_S * positive_S)
     )
     filled = np.maximum(mass, 1e-300)
     return Reliability(mass / mass.sum(), said / filled, found / filled)
+
+
+def bins_of(probability_S: Floats | Doubles, weight_S: Doubles, bins: int = BINS) -> Ints:
+    """[S] which bin each sample is in: in order of probability, cut where an equal part of the weight has passed."""
+    order = np.argsort(probability_S, kind="stable")
+    weight = weight_S[order]
+    passed = np.cumsum(weight) - weight / 2
+    bin_S = np.empty(len(order), np.int64)
+    bin_S[order] = np.minimum((passed * bins / weight.sum()).astype(np.int64), bins - 1)
+    return bin_S
 
 
 def balanced_weights(positive_S: Bools) -> Doubles:
@@ -190,7 +209,7 @@ def siblings_only(hierarchy: Hierarchy, positive_XN: Bools, n: int) -> Bools:
 def is_measured(positive_S: Bools) -> bool:
     """Whether there are enough texts of both classes to judge a lens by."""
     positives = int(positive_S.sum())
-    return LEAST_POSITIVES <= positives <= len(positive_S) - LEAST_POSITIVES
+    return MEASURED_FROM <= positives <= len(positive_S) - MEASURED_FROM
 
 
 def concept_metrics(
@@ -221,41 +240,6 @@ def concept_metrics(
             }
         table.append({name: round(value, 4) for name, value in metrics.items()})
     return table
-
-
-def quantile_intervals(
-    placed_XN: Doubles,
-    positive_XN: Bools,
-    quantiles: Sequence[float],
-    rng: np.random.Generator,
-    *,
-    draws: int = 1000,
-) -> list[Estimate]:
-    """Quantiles over lenses of a mean placement (an AUROC, or a difference of two), with their intervals.
-
-    A placement is NaN where a text is not among those that a lens is judged by. Texts are drawn with replacement; a
-    lens that is left without a text of either class sits that draw out.
-    """
-    texts, lenses = placed_XN.shape
-    weight_RX = rng.multinomial(texts, np.full(texts, 1 / texts), size=draws).astype(np.float32)
-    is_judged = ~np.isnan(placed_XN)
-    exact_N = np.zeros(lenses)
-    drawn_RN = np.zeros((draws, lenses))
-    for some_XN in (positive_XN & is_judged, ~positive_XN & is_judged):
-        exact_N = np.where(some_XN, placed_XN, 0).sum(axis=0) / some_XN.sum(axis=0)
-        # Centred, so that fp32 keeps what differs between draws.
-        off_XN = np.where(some_XN, placed_XN - exact_N, 0).astype(np.float32)
-        total_RN = weight_RX @ some_XN.astype(np.float32)
-        drawn_RN += np.where(total_RN > 0, weight_RX @ off_XN / np.maximum(total_RN, 1), np.nan)
-    drawn_RN += exact_N
-    ends = np.quantile(np.nanquantile(drawn_RN, quantiles, axis=1), [0.025, 0.975], axis=1).T
-    # Drawing anew adds noise to lenses that have noise already, and so moves outer quantiles outward: mirrored, the
-    # interval moves back by as much instead of further.
-    values = [float(np.quantile(exact_N, q)) for q in quantiles]
-    return [
-        Estimate(value, 2 * value - float(high), 2 * value - float(low))
-        for value, (low, high) in zip(values, ends, strict=True)
-    ]
 
 
 def _variance(placed_S: Doubles, positive_S: Bools, text_S: Ints | None) -> float:

@@ -21,11 +21,11 @@ from judging import (
     calibration_floor,
     is_measured,
     placements,
-    quantile_intervals,
     reliability,
     siblings_only,
     true_positive_rate,
 )
+from redrawn import Redrawn, median_interval, quantile_intervals, share_interval
 
 from lenses.concept import Hierarchy
 from lenses.lens import Floats
@@ -49,12 +49,30 @@ class HeldOut:
     positive_XN: Bools
     without_words_XN: Bools
     """[X, N] whether a text has none of a concept's telling words."""
+    redrawn: Redrawn
+    """The texts drawn anew, for the intervals of what is said of all lenses."""
 
     def at_texts(self, values_S: Floats) -> Floats:
         """[X] the values at each text's last token, in order of the texts."""
         values_X = np.empty(len(self.positive_XN), values_S.dtype)
         values_X[self.text_S[self.last_S]] = values_S[self.last_S]
         return values_X
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """What a lens reaches on texts drawn anew."""
+
+    brier_skill_R: Doubles
+    calibration_error_R: Doubles
+
+    @classmethod
+    def of(cls, redrawn: Redrawn, probability_S: Floats, positive_S: Bools, text_S: Ints) -> "Drawn":
+        """On samples of these texts."""
+        return cls(
+            redrawn.brier_skills(probability_S, positive_S, text_S),
+            redrawn.calibration_errors(probability_S, positive_S, text_S),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +87,8 @@ class Verdict:
     difference_X: Doubles
     """[X] placements less those of the bag of words among texts without telling words; NaN elsewhere."""
     probability_X: Floats
+    drawn: Mapping[str, Drawn]
+    """By where it was judged, `text` and `tokens`."""
 
 
 def judge(
@@ -130,7 +150,11 @@ def judge(
         name: float(placements(scores[name], positive_S)[positive_S].mean()) for name in CONTROLS
     }
     record = {"text": text, "tokens": tokens, "controls": controls, "words_absent": absent}
-    return Verdict(record, placed[LENS], siblings_X, difference_X, probability_X)
+    drawn = {
+        "text": Drawn.of(held_out.redrawn, probability_X, positive, np.arange(len(positive))),
+        "tokens": Drawn.of(held_out.redrawn, probability_S, positive_S, held_out.text_S),
+    }
+    return Verdict(record, placed[LENS], siblings_X, difference_X, probability_X, drawn)
 
 
 def confusions(
@@ -168,17 +192,17 @@ def pooled_reliability(probability_XM: Floats, positive_XM: Bools) -> Record:
     return {"error": found.error, "said": found.said_K.tolist(), "found": found.found_K.tolist()}
 
 
-def summary(verdicts: Sequence[Verdict], positive_XM: Bools, rng: np.random.Generator) -> Record:
-    """All measured lenses together: quantiles, with intervals where texts were drawn anew."""
+def summary(verdicts: Sequence[Verdict], positive_XM: Bools, redrawn: Redrawn) -> Record:
+    """All measured lenses together: quantiles, with intervals where a threshold is held against them."""
     records = [verdict.record for verdict in verdicts]
-    found: Record = {"text": _overall(records, "text"), "tokens": _overall(records, "tokens")}
+    found: Record = {where: _overall(verdicts, where) for where in ("text", "tokens")}
     placed_XM = np.stack([verdict.placed_X for verdict in verdicts], axis=1)
-    middle, low = quantile_intervals(placed_XM, positive_XM, (0.5, 0.1), rng)
+    middle, low = quantile_intervals(*redrawn.areas(placed_XM, positive_XM), (0.5, 0.1))
     found["text"]["auroc"] |= {"median": middle, "p10": low}
     has_siblings = [m for m, record in enumerate(records) if "auroc_siblings" in record["text"]]
     if has_siblings:
         siblings_XM = np.stack([verdicts[m].siblings_X for m in has_siblings], axis=1)
-        (middle,) = quantile_intervals(siblings_XM, positive_XM[:, has_siblings], (0.5,), rng)
+        (middle,) = quantile_intervals(*redrawn.areas(siblings_XM, positive_XM[:, has_siblings]), (0.5,))
         found["text"]["auroc_siblings"] |= {"median": middle}
     found["controls"] = {
         where: {
@@ -187,7 +211,7 @@ def summary(verdicts: Sequence[Verdict], positive_XM: Bools, rng: np.random.Gene
         }
         for where in ("text", "text_siblings", "tokens")
     }
-    found["words_absent"] = _words_absent(verdicts, positive_XM, rng)
+    found["words_absent"] = _words_absent(verdicts, positive_XM, redrawn)
     return found
 
 
@@ -199,30 +223,36 @@ def quantiles(values: Sequence[float]) -> Record:
     return {"n": len(values), "p10": float(low), "median": float(middle), "p90": float(high)}
 
 
-def _overall(records: Sequence[Record], where: str) -> Record:
+def _overall(verdicts: Sequence[Verdict], where: str) -> Record:
+    records = [verdict.record for verdict in verdicts]
     found: Record = {
         name: quantiles([r[where][name].value for r in records if name in r[where]])
         for name in ("auroc", "auroc_siblings")
     }
     names = ("tpr_at_1fpr", "brier_skill", "calibration_error")
     found |= {name: quantiles([r[where][name] for r in records]) for name in names}
-    found["brier_skill"]["above_constant"] = float(np.mean([r[where]["brier_skill"] > 0 for r in records]))
-    found["calibration_error"]["at_most_0.05"] = float(
-        np.mean([r[where]["calibration_error"] <= 0.05 for r in records])
+    skill_M, error_M = (np.array([r[where][name] for r in records]) for name in names[1:])
+    found["brier_skill"]["above_constant"] = share_interval(
+        skill_M, np.stack([verdict.drawn[where].brier_skill_R for verdict in verdicts], axis=1)
+    )
+    found["calibration_error"]["at_most_0.05"] = float((error_M <= 0.05).mean())
+    found["calibration_error"]["median"] = median_interval(
+        error_M, np.stack([verdict.drawn[where].calibration_error_R for verdict in verdicts], axis=1)
     )
     if where == "text":
         found["calibration_error_floor"] = quantiles([r[where]["calibration_error_floor"] for r in records])
     return found
 
 
-def _words_absent(verdicts: Sequence[Verdict], positive_XM: Bools, rng: np.random.Generator) -> Record:
+def _words_absent(verdicts: Sequence[Verdict], positive_XM: Bools, redrawn: Redrawn) -> Record:
     """Lens against bag of words, where the telling words are absent."""
     which = [m for m, verdict in enumerate(verdicts) if "difference" in verdict.record["words_absent"]]
     if not which:
         return {"lenses": 0}
     some = [verdicts[m].record["words_absent"] for m in which]
     difference_XM = np.stack([verdicts[m].difference_X for m in which], axis=1)
-    (middle,) = quantile_intervals(difference_XM, positive_XM[:, which], (0.5,), rng)
+    exact_M, drawn_RM = redrawn.areas(difference_XM, positive_XM[:, which])
+    (middle,) = quantile_intervals(exact_M, drawn_RM, (0.5,))
     differences: list[Estimate] = [record["difference"] for record in some]
     return {
         "lenses": len(which),
@@ -230,6 +260,7 @@ def _words_absent(verdicts: Sequence[Verdict], positive_XM: Bools, rng: np.rando
         **{name: quantiles([record[name] for record in some]) for name in CONTROLS},
         "difference_median": middle,
         "lens_above": sum(one.value > 0 for one in differences),
+        "lens_above_share": share_interval(np.array([one.value for one in differences]), drawn_RM),
         "lens_above_for_certain": sum(one.low > 0 for one in differences),
         "words_above_for_certain": sum(one.high < 0 for one in differences),
     }

@@ -8,7 +8,8 @@ What it does, in order:
 2. runs the host over the texts once and keeps input states at sampled positions, made exactly as they will be served;
 3. trains all lenses together on four of five synsets that the host was trained on;
 4. calibrates on the rest of these, on scores as served (first layers as stored, by the bank);
-5. measures AUROC on the tenth of synsets that neither host nor lenses have seen, and writes it to `concepts.jsonl`;
+5. measures every lens on the tenth of synsets that neither host nor lenses have seen, and writes what it reaches to
+   `concepts.jsonl` (`judging` has the formulas);
 6. records what the lenses say of one fixed text, for `phoropter doctor` to compare with.
 """
 
@@ -24,6 +25,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from judging import FALSE_POSITIVES, concept_metrics, placements, threshold
 from lens_states import collect
 from numpy.typing import NDArray
 from rich.console import Console
@@ -31,20 +33,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from wordnet_texts import Texts
 
 from lenses.bank import Bank
-from lenses.calibration import fit_platt
+from lenses.calibration import fit_platt, probability
 from lenses.concept import Hierarchy
 from lenses.config import HostConfig, InputConfig, LensConfig
 from lenses.errors import PhoropterError
 from lenses.importers.wordnet import HELD_OUT_RULE, Synset, WordNet, is_held_out, read_wordnet
-from lenses.lens import Floats
+from lenses.lens import Floats, Heads
 from lenses.pack import LensPack
-from lenses.training import Samples, TrainingConfig, auroc, train
+from lenses.training import Samples, TrainingConfig, train
 from lenses.writer import refuse_to_replace
 from runtime.host import Host, load_host
 from runtime.known import PROVENANCE, record
-
-LEAST_POSITIVES = 10
-"""A lens with fewer held-out positives is not measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +126,8 @@ def build(arguments: argparse.Namespace, progress: Progress) -> LensPack:
         "tellings_per_synset": arguments.tellings,
         "samples": {name: len(part.samples.text_S) for name, part in parts.items()},
         "calibration": "validation synsets, sampled positions",
-        "auroc": "held-out synsets; auroc at a text's last position, auroc_any at sampled ones",
+        "metrics": "held-out synsets, at a text's last position; auroc_sampled at sampled ones",
+        "threshold": f"lets at most {FALSE_POSITIVES:.0%} of a lens's held-out negatives pass",
     }
     with tempfile.TemporaryDirectory() as scratch:
         served = write(Path(scratch) / "pack", hierarchy=hierarchy, heads=trained.heads)
@@ -135,9 +135,9 @@ def build(arguments: argparse.Namespace, progress: Progress) -> LensPack:
         logits_SN = score_all(served, validation.samples.states_SD, progress, "calibration")
         slope, offset, calibrated = fit_platt_by_part(logits_SN, validation.samples.positive(slice(None)))
         logits_SN = score_all(served, held_out.samples.states_SD, progress, "held-out")
-        measured = measure(hierarchy, logits_SN, held_out)
-        progress.console.print(json.dumps(summary(measured)), soft_wrap=True)
         heads = replace(trained.heads, platt_slope=slope, platt_offset=offset, calibrated=calibrated)
+        measured = measure(hierarchy, heads, logits_SN, held_out)
+        progress.console.print(json.dumps(summary(measured)), soft_wrap=True)
         finished = write(Path(scratch) / "finished", hierarchy=measured, heads=heads)
         provenance[PROVENANCE] = record(host.model, host.tokenizer, finished).to_json()
     return write(
@@ -199,30 +199,34 @@ def fit_platt_by_part(
     return slope, offset, calibrated
 
 
-def measure(hierarchy: Hierarchy, logits_SN: Floats, part: Part) -> Hierarchy:
+def measure(hierarchy: Hierarchy, heads: Heads, logits_SN: Floats, part: Part) -> Hierarchy:
     """The hierarchy with what its lenses reach on texts that neither host nor lenses have seen.
 
-    `auroc` is at a text's last position, `auroc_any` at sampled positions; `positives` counts texts. A lens with fewer
-    than `LEAST_POSITIVES` of them has no AUROC.
+    Metrics are `judging.concept_metrics` at a text's last position, and `auroc_sampled` at sampled positions. A lens
+    that is measured and calibrated has a threshold. A lens of too few positives has nothing but their number.
     """
     last = part.last_S
     positive_SN = part.samples.positive(slice(None))
-    positives = positive_SN[last].sum(axis=0)
-    at_last = auroc(logits_SN[last], positive_SN[last])
-    at_any = auroc(logits_SN, positive_SN)
+    positive_XN, logits_XN = positive_SN[last], logits_SN[last]
+    probability_XN = probability(logits_XN, heads.platt_slope, heads.platt_offset)
     concepts = []
-    for n, concept in enumerate(hierarchy):
-        metrics: dict[str, float] = {"positives": int(positives[n])}
-        if positives[n] >= LEAST_POSITIVES:
-            metrics |= {"auroc": round(float(at_last[n]), 4), "auroc_any": round(float(at_any[n]), 4)}
-        concepts.append(replace(concept, metrics=metrics))
+    table = concept_metrics(hierarchy, logits_XN, probability_XN, positive_XN)
+    for n, (concept, metrics) in enumerate(zip(hierarchy, table, strict=True)):
+        present_from = None
+        if "auroc" in metrics:
+            positive_S = positive_SN[:, n]
+            sampled = placements(logits_SN[:, n], positive_S)[positive_S].mean()
+            metrics |= {"auroc_sampled": round(float(sampled), 4)}
+            if heads.calibrated[n]:
+                present_from = threshold(probability_XN[:, n], positive_XN[:, n])
+        concepts.append(replace(concept, metrics=metrics, threshold=present_from))
     return Hierarchy(concepts)
 
 
 def summary(hierarchy: Hierarchy) -> dict[str, float]:
     """The numbers in one line."""
     result: dict[str, float] = {"concepts": len(hierarchy)}
-    for name in ("auroc", "auroc_any"):
+    for name in ("auroc", "auroc_sampled"):
         values = [concept.metrics[name] for concept in hierarchy if name in concept.metrics]
         result["measured"] = len(values)
         result |= {

@@ -3,12 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from lenses.concept import Hierarchy
 from lenses.lens import Lens
-from lenses.training import Samples, TrainingConfig, auroc, sample_weights, train
+from lenses.training import Samples, TrainingConfig, sample_weights, train
 
 HIDDEN = 24
 
@@ -49,7 +47,9 @@ def test_every_lens_learns_its_concept_rare_ones_too(hierarchy: Hierarchy, sampl
         first = trained.first_layers[concept.family][concept.row * 8 : (concept.row + 1) * 8]
         lens = Lens.of(concept, first, trained.heads, n)
         scores[:, n] = [lens.logit(torch.from_numpy(state)) for state in samples.states_SD]
-    assert auroc(scores, samples.positive(slice(None))).min() > 0.9
+    for scores_S, positive_S in zip(scores.T, samples.positive(slice(None)).T, strict=True):
+        above = scores_S[positive_S][:, None] > scores_S[~positive_S]
+        assert above.mean() > 0.9
 
 
 def test_training_is_deterministic_by_seed(hierarchy: Hierarchy, samples: Samples) -> None:
@@ -69,15 +69,3 @@ def test_a_siblings_positive_weighs_more_and_a_descendant_is_never_a_negative(hi
     assert weight[b0] == 1.0
     assert weight[a0] == 1.0
     assert bool(positive[0, hierarchy.index("a")])  # the text of a child is a positive of its parent
-
-
-@given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=2, max_size=30))
-def test_auroc_counts_pairs(pairs: list[tuple[int, bool]]) -> None:
-    scores = np.array([[score] for score, _ in pairs], np.float32)
-    positive = np.array([[label] for _, label in pairs])
-    above = [(p > n) + 0.5 * (p == n) for p, is_p in pairs if is_p for n, is_n in pairs if not is_n]
-    found = auroc(scores, positive)[0]
-    if above:
-        assert found == pytest.approx(np.mean(above))
-    else:
-        assert np.isnan(found)

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import controls
-import judge_lenses
+import expansion_report
 import pytest
 from judge_lenses import main
-from lens_report import markdown, must_show
+from lens_report import markdown
+from thresholds import must_show
 
 from lenses.importers.wordnet import is_held_out, read_wordnet
 from tests import hosts
@@ -24,8 +25,8 @@ KINDS = {"beast": ("cat", "dog"), "tool": ("violin", "house")}
 def _small_numbers() -> Iterator[None]:
     """A tiny host needs no thousands of positions to show what is done with them."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(judge_lenses, "WALKED", 120)
-        patch.setattr(judge_lenses, "CURVE_WALKED", 30)
+        patch.setattr(expansion_report, "WALKED", 120)
+        patch.setattr(expansion_report, "CURVE_WALKED", 30)
         patch.setattr(controls, "SHUFFLED_STEPS", 3)
         yield
 

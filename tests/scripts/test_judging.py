@@ -15,9 +15,9 @@ from judging import (
     concept_metrics,
     is_measured,
     placements,
-    quantile_intervals,
     reliability,
     siblings_only,
+    threshold,
     true_positive_rate,
 )
 from numpy.typing import NDArray
@@ -121,6 +121,18 @@ def test_the_true_positive_rate_lets_no_more_false_positives_pass_than_allowed()
     assert true_positive_rate(np.zeros(203), positive) == 0.0  # a constant tells nothing
 
 
+def test_the_threshold_is_where_no_more_negatives_count_than_allowed() -> None:
+    rng = np.random.default_rng(0)
+    positive = np.arange(1000) < 200
+    probability = rng.random(1000).astype(np.float32)
+    at = threshold(probability, positive)
+    assert at is not None
+    assert (probability[~positive] >= at).sum() == 8
+    assert (probability[positive] >= at).mean() == true_positive_rate(probability, positive)
+    probability[~positive] = np.where(np.arange(800) < 9, 1, probability[~positive])
+    assert threshold(probability, positive) is None  # nothing is above 1, and nine are at it
+
+
 def test_brier_skill_weighs_both_classes_one_half() -> None:
     positive = np.array([True, False, False, False])
     assert brier_skill(np.full(4, 0.5), positive) == pytest.approx(0)
@@ -195,30 +207,3 @@ def test_a_lens_of_few_positives_is_unmeasured() -> None:
     }  # its one sibling has too few texts to be told from
     assert common["auroc_low"] < common["auroc"] < common["auroc_high"]
     assert not is_measured(np.arange(60) < 55)  # too few negatives, likewise
-
-
-def test_a_median_over_lenses_comes_with_the_doubt_of_its_texts() -> None:
-    rng = np.random.default_rng(1)
-    positive = rng.random((400, 30)) < 0.2
-    strength = np.linspace(0.5, 2, 30)
-    placed = np.stack(
-        [placements(rng.normal(size=400) + s * y, y) for s, y in zip(strength, positive.T, strict=True)],
-        axis=1,
-    )
-    middle, low = quantile_intervals(placed, positive, (0.5, 0.1), np.random.default_rng(0), draws=200)
-    areas = [placed[positive[:, n], n].mean() for n in range(30)]
-    assert middle.value == pytest.approx(np.median(areas))
-    assert middle.low < middle.value < middle.high
-    assert low.value == pytest.approx(np.quantile(areas, 0.1))
-    # One lens alone: the interval is that of its area.
-    (alone,) = quantile_intervals(placed[:, :1], positive[:, :1], (0.5,), np.random.default_rng(0))
-    area = auroc(placed[:, 0], positive[:, 0])
-    assert alone.value == pytest.approx(area.value)
-    assert alone.high - alone.low == pytest.approx(area.high - area.low, rel=0.15)
-
-
-def test_texts_that_do_not_judge_a_lens_are_left_out_of_its_median() -> None:
-    positive = np.array([[True], [False], [True], [False]] * 10)
-    placed = np.where(np.arange(40)[:, None] < 20, 0.75, np.nan)
-    (found,) = quantile_intervals(placed, positive, (0.5,), np.random.default_rng(0), draws=20)
-    assert (found.value, found.low, found.high) == pytest.approx((0.75, 0.75, 0.75))
