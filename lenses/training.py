@@ -41,6 +41,8 @@ class TrainingConfig:
     """Weight of a negative that is a sibling's positive, against 1 for any other."""
     dropout: float = 0.1
     """Share of the standardised input that is left out while training."""
+    coherence: float = 0.1
+    """Weight of the penalty on a concept that is surer than its parent: the square of what its log-odds are above."""
     seed: int = 0
 
 
@@ -117,13 +119,27 @@ def train(
         positive_BN = torch.from_numpy(samples.positive(picked)).to(device)
         weight_BN = sample_weights(positive_BN, parents_N, config.sibling_weight)
         weight_BN = weight_BN * torch.where(positive_BN, balance[0], balance[1])
-        loss = _loss(model(states_BD), positive_BN, weight_BN)
+        logits_BN = model(states_BD)
+        loss = _loss(logits_BN, positive_BN, weight_BN)
+        if config.coherence:
+            loss = loss + config.coherence * incoherence(logits_BN, parents_N)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         schedule.step()
         progress(step + 1, float(loss.detach()) / len(hierarchy))
     return _export(model, hierarchy, mean.cpu(), scale.cpu())
+
+
+def incoherence(logits_BN: torch.Tensor, parents_N: torch.Tensor) -> torch.Tensor:
+    """Mean over samples of the summed squares of what logits are above the parent's; 0 where none is.
+
+    A text of a concept is one of its parent's, so a lens that is surer than its parent's contradicts it; and a walk
+    down the hierarchy never comes to it.
+    """
+    child_N = torch.nonzero(parents_N >= 0).squeeze(1)
+    above = torch.relu(logits_BN[:, child_N] - logits_BN[:, parents_N[child_N]])
+    return above.square().sum() / len(logits_BN)
 
 
 def _loss(logits_BN: torch.Tensor, positive_BN: torch.Tensor, weight_BN: torch.Tensor) -> torch.Tensor:

@@ -1,13 +1,15 @@
 """What the walk down the hierarchy misses, against scoring everything.
 
 Every lens is scored at every position once; the walk is then followed on those logits with `Expansion.choose`, the
-very policy that the engine asks, for as many settings as wanted. `Walked.of_engine` is what the real engine did, to
-hold a walk against. It knows logits and the policy, nothing about texts.
+very policy that the engine asks, for as many settings as wanted: their points are the curve. `Walked.of_engine` is
+what the real engine did, to hold a walk against; `omniscient_recall` is what no policy can exceed. It knows logits and
+the policy, nothing about texts.
 
 Shapes: P positions, N concepts.
 """
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -93,11 +95,17 @@ class Recall:
         return {"wanted": self.wanted, "found": self.found, "recall": self.estimate}
 
 
-def active(hierarchy: Hierarchy, heads: Heads, base_levels: Sequence[int], logits_PN: Floats) -> Bools:
-    """[P, N] the concepts that the walk should find: beyond the base, with a probability of 1/2 or more."""
+def active(
+    hierarchy: Hierarchy,
+    heads: Heads,
+    base_levels: Sequence[int],
+    logits_PN: Floats,
+    probability: float = 0.5,
+) -> Bools:
+    """[P, N] the concepts that the walk should find: beyond the base, with that probability or more."""
     odds_PN = log_odds(logits_PN, heads.platt_slope, heads.platt_offset)
     beyond: Bools = hierarchy.levels >= len(base_levels)
-    return np.asarray(beyond & (odds_PN >= threshold_log_odds(0.5)))
+    return np.asarray(beyond & (odds_PN >= threshold_log_odds(probability)))
 
 
 def recall(
@@ -113,3 +121,70 @@ def recall(
     low, high = np.quantile(weight_RX @ found_X / np.maximum(weight_RX @ wanted_X, 1), [0.025, 0.975])
     found = int(found_P.sum())
     return Recall(wanted, found, Estimate(found / wanted, float(low), float(high)))
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A setting of the walk, and what it finds at what cost, a position on average."""
+
+    base_levels: tuple[int, ...]
+    top_k: int
+    load_threshold: float
+    recall: float
+    share_scored: float
+    families_opened: float
+
+
+def curve(
+    hierarchy: Hierarchy,
+    heads: Heads,
+    logits_PN: Floats,
+    bases: Iterable[tuple[int, ...]],
+    widths: Iterable[int],
+    thresholds: Iterable[float],
+) -> Iterator[Point]:
+    """A point for every base, `top_k` and `load_threshold`, walked to the deepest level."""
+    for base_levels, top_k, threshold in itertools.product(bases, widths, thresholds):
+        policy = Expansion(hierarchy, heads, top_k, threshold, hierarchy.depth - 1)
+        walked = walk(policy, base_levels, logits_PN)
+        wanted_PN = active(hierarchy, heads, base_levels, logits_PN)
+        found = int((wanted_PN & walked.scored_PN).sum())
+        yield Point(
+            base_levels,
+            top_k,
+            threshold,
+            found / max(1, int(wanted_PN.sum())),
+            float(walked.scored_PN.mean()),
+            float(walked.opened_P.mean()),
+        )
+
+
+def best_within(points: Iterable[Point], most_scored: float) -> Point:
+    """The point that finds most among those that score at most that share; the cheapest where none does."""
+    points = list(points)
+    affordable = [point for point in points if point.share_scored <= most_scored]
+    if not affordable:
+        return min(points, key=lambda point: point.share_scored)
+    return max(affordable, key=lambda point: (point.recall, -point.share_scored))
+
+
+def omniscient_recall(
+    hierarchy: Hierarchy, base_levels: Sequence[int], active_PN: Bools, share_scored: float
+) -> float:
+    """Recall of a chooser that knows every score beforehand and scores that share of all lenses: no policy has more.
+
+    It takes the base, then family by family, at whichever position has most active concepts a lens; that a family's
+    parent must be scored first does not bind it. The last family is taken in part: a bound, not a walk.
+    """
+    members = [family for family in hierarchy.families if family.level >= len(base_levels)]
+    budget = share_scored * active_PN.size - len(active_PN) * (len(hierarchy) - sum(f.rows for f in members))
+    if budget <= 0 or not active_PN.any():
+        return 0.0
+    rows_F = np.array([family.rows for family in members])
+    active_PF = np.stack(
+        [active_PN[:, family.first : family.first + family.rows].sum(axis=1) for family in members], axis=1
+    )
+    order = np.argsort(-(active_PF / rows_F), axis=None)
+    spent = np.cumsum(np.broadcast_to(rows_F, active_PF.shape).ravel()[order])
+    found = np.cumsum(active_PF.ravel()[order])
+    return float(np.interp(budget, spent, found) / found[-1])

@@ -6,9 +6,11 @@ of held-out texts; knows nothing about pages.
 Shapes: P positions, N concepts.
 """
 
+from dataclasses import asdict, replace
+
 import numpy as np
 from controls import ServedLenses
-from expansion_recall import Walked, active, recall, walk
+from expansion_recall import Walked, active, best_within, curve, omniscient_recall, recall, walk
 from judging import SEED, Bools
 from lens_states import States
 from lens_verdicts import Record, quantiles
@@ -18,13 +20,15 @@ from lenses.bank import Bank
 from lenses.pack import LensPack
 from runtime.config import MonitorConfig
 from runtime.engine import Engine
-from runtime.expansion import Expansion
 
 WALKED = 2000
 """Positions at which the walk is compared with scoring everything."""
 CURVE_WALKED = 1000
-CURVE_THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.7)
-CURVE_TOP_K = (5, 10, 20, 40)
+CURVE_BASES = ((0,), (0, 1))
+CURVE_THRESHOLDS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.7)
+CURVE_TOP_K = (5, 10, 20, 40, 80, 160)
+PROBABILITIES = (0.5, 0.7, 0.9, 0.95)
+"""From which probability on a concept is wanted."""
 
 
 def compare_expansion(pack: LensPack, states: States, positive_XN: Bools) -> Record:
@@ -33,53 +37,41 @@ def compare_expansion(pack: LensPack, states: States, positive_XN: Bools) -> Rec
     hierarchy, heads = pack.hierarchy, pack.heads
     picked = np.sort(rng.permutation(len(states.text_S))[:WALKED])
     states_PD, text_P = states.states_SD[picked], states.text_S[picked]
-    config = MonitorConfig()
-    with Engine(pack, config) as engine:
-        base_levels, max_level = engine.base_levels, hierarchy.depth - 1
+    with Engine(pack, MonitorConfig()) as engine:
+        base_levels, policy = engine.base_levels, engine.expansion
         served = Walked.of_engine(engine.score(states_PD, "prompt"), engine.base_count, len(hierarchy))
     bank = Bank(pack, range(len(hierarchy.families)))
     logits_PN = bank.score_base(states_PD)
     bank.close()
     matrix_PN = ServedLenses(pack).score(states_PD[:200], [concept.id for concept in hierarchy])
 
-    def policy(top_k: int, load_threshold: float) -> Expansion:
-        return Expansion(hierarchy, heads, top_k, load_threshold, max_level)
-
-    followed = walk(policy(config.top_k, config.load_threshold), base_levels, logits_PN)
-    other = walk(policy(config.top_k, 0.9 * config.load_threshold), base_levels, logits_PN)
+    followed = walk(policy, base_levels, logits_PN)
+    other = walk(replace(policy, load_threshold=0.9 * policy.load_threshold), base_levels, logits_PN)
     wanted_PN = active(hierarchy, heads, base_levels, logits_PN)
     true_PN = wanted_PN & positive_XN[text_P]
     share_P = served.scored_PN.mean(axis=1)
-    curve: list[Record] = []
-    few = slice(0, CURVE_WALKED)
-    order = rng.permutation(len(picked))[few]
-    for levels in dict.fromkeys([tuple(base_levels), (0,)]):
-        beyond_PN = active(hierarchy, heads, levels, logits_PN[order])
-        for top_k in CURVE_TOP_K:
-            for threshold in CURVE_THRESHOLDS:
-                walked = walk(policy(top_k, threshold), levels, logits_PN[order])
-                curve.append(
-                    {
-                        "base_levels": list(levels),
-                        "top_k": top_k,
-                        "load_threshold": threshold,
-                        "recall": recall(beyond_PN, walked.scored_PN, text_P[order], rng, draws=1).value,
-                        "share_scored": float(walked.scored_PN.mean()),
-                        "families_opened": float(walked.opened_P.mean()),
-                    }
-                )
-    good = [at for at in curve if at["recall"] >= LEAST_RECALL and at["share_scored"] <= MOST_SCORED]
+    order = rng.permutation(len(picked))[:CURVE_WALKED]
+    bases = dict.fromkeys([tuple(base_levels), *CURVE_BASES])
+    points = list(curve(hierarchy, heads, logits_PN[order], bases, CURVE_TOP_K, CURVE_THRESHOLDS))
+    good = [point for point in points if point.recall >= LEAST_RECALL]
+    cheapest = min(good, key=lambda point: point.share_scored) if good else None
     return {
         "positions": len(picked),
         "defaults": {
             "base_levels": list(base_levels),
-            "top_k": config.top_k,
-            "load_threshold": config.load_threshold,
-            "max_level": max_level,
+            "top_k": policy.top_k,
+            "load_threshold": policy.load_threshold,
+            "max_level": policy.max_level,
         },
         "active_a_position": float(wanted_PN.sum(axis=1).mean()),
         "recall": recall(wanted_PN, served.scored_PN, text_P, rng).record(),
         "recall_where_true": recall(true_PN, served.scored_PN, text_P, rng).record(),
+        "by_probability": [
+            {"probability": least, "active": float(some_PN.sum(axis=1).mean())}
+            | recall(some_PN, served.scored_PN, text_P, rng).record()
+            for least in PROBABILITIES
+            for some_PN in [active(hierarchy, heads, base_levels, logits_PN, least)]
+        ],
         "by_level": [
             {"level": level, "lenses": int((hierarchy.levels == level).sum())}
             | recall(wanted_PN & (hierarchy.levels == level), served.scored_PN, text_P, rng).record()
@@ -98,6 +90,16 @@ def compare_expansion(pack: LensPack, states: States, positive_XN: Bools) -> Rec
             ),
         },
         "curve_positions": len(order),
-        "curve": curve,
-        "cheapest": min(good, key=lambda at: at["share_scored"]) if good else None,
+        "curve": [asdict(point) for point in points],
+        "best_within": asdict(best_within(points, MOST_SCORED)),
+        "cheapest": asdict(cheapest) if cheapest else None,
+        "omniscient": [
+            {"base_levels": list(base), "share_scored": MOST_SCORED}
+            | {
+                "recall": omniscient_recall(
+                    hierarchy, base, active(hierarchy, heads, base, logits_PN), MOST_SCORED
+                )
+            }
+            for base in bases
+        ],
     }

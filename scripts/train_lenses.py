@@ -7,7 +7,8 @@ What it does, in order:
    through all hypernyms;
 2. runs the host over the texts once and keeps input states at sampled positions, made exactly as they will be served;
 3. trains all lenses together on four of five synsets that the host was trained on;
-4. calibrates on the rest of these, on scores as served (first layers as stored, by the bank);
+4. calibrates on the rest of these, on scores as served (first layers as stored, by the bank), and chooses there how
+   the pack is to be walked: what finds most while a quarter of all lenses is scored;
 5. measures every lens on the tenth of synsets that neither host nor lenses have seen, and writes what it reaches to
    `concepts.jsonl` (`judging` has the formulas);
 6. records what the lenses say of one fixed text, for `phoropter doctor` to compare with.
@@ -25,11 +26,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from expansion_recall import best_within, curve
 from judging import FALSE_POSITIVES, concept_metrics, placements, threshold
 from lens_states import collect
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from thresholds import MOST_SCORED
 from wordnet_texts import Texts
 
 from lenses.bank import Bank
@@ -44,6 +47,11 @@ from lenses.training import Samples, TrainingConfig, train
 from lenses.writer import refuse_to_replace
 from runtime.host import Host, load_host
 from runtime.known import PROVENANCE, record
+
+WALK_BASES = ((0,), (0, 1))
+WALK_TOP_K = (10, 20, 40, 80)
+WALK_THRESHOLDS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5)
+WALKED_TEXTS = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +113,7 @@ def build(arguments: argparse.Namespace, progress: Progress) -> LensPack:
     )
     write = partial(
         LensPack.create,
+        hierarchy=hierarchy,
         first_layers=[layer.to(torch.bfloat16) for layer in trained.first_layers],
         host=HostConfig(
             id=host.id,
@@ -116,7 +125,6 @@ def build(arguments: argparse.Namespace, progress: Progress) -> LensPack:
         site=arguments.site,
         input=config,
         lens=LensConfig("mlp", training.widths),
-        base_levels=(0, 1),
     )
     provenance: dict[str, object] = {
         "texts": "WordNet 3.0 noun definitions and examples",
@@ -130,19 +138,54 @@ def build(arguments: argparse.Namespace, progress: Progress) -> LensPack:
         "threshold": f"lets at most {FALSE_POSITIVES:.0%} of a lens's held-out negatives pass",
     }
     with tempfile.TemporaryDirectory() as scratch:
-        served = write(Path(scratch) / "pack", hierarchy=hierarchy, heads=trained.heads)
+        served = write(Path(scratch) / "pack", heads=trained.heads, base_levels=(0,))
         validation, held_out = parts["validation"], parts["held-out"]
         logits_SN = score_all(served, validation.samples.states_SD, progress, "calibration")
         slope, offset, calibrated = fit_platt_by_part(logits_SN, validation.samples.positive(slice(None)))
         logits_SN = score_all(served, held_out.samples.states_SD, progress, "held-out")
         heads = replace(trained.heads, platt_slope=slope, platt_offset=offset, calibrated=calibrated)
-        measured = measure(hierarchy, heads, logits_SN, held_out)
-        progress.console.print(json.dumps(summary(measured)), soft_wrap=True)
-        finished = write(Path(scratch) / "finished", hierarchy=measured, heads=heads)
+        states_PD = walked_states(arguments, host, wordnet, config, progress)
+        logits_PN = score_all(served, states_PD, progress, "walk")
+        walk = best_within(
+            curve(hierarchy, heads, logits_PN, WALK_BASES, WALK_TOP_K, WALK_THRESHOLDS), MOST_SCORED
+        )
+        provenance["walk"] = {"chosen_on": "validation synsets, every token of some texts"} | {
+            name: value if name in ("base_levels", "top_k") else round(value, 4)
+            for name, value in asdict(walk).items()
+        }
+        write = partial(
+            write,
+            heads=heads,
+            hierarchy=measure(hierarchy, heads, logits_SN, held_out),
+            base_levels=walk.base_levels,
+            top_k=walk.top_k,
+            load_threshold=walk.load_threshold,
+        )
+        finished = write(Path(scratch) / "finished")
+        progress.console.print(json.dumps(summary(finished.hierarchy)), soft_wrap=True)
         provenance[PROVENANCE] = record(host.model, host.tokenizer, finished).to_json()
-    return write(
-        arguments.out, hierarchy=measured, heads=heads, provenance=provenance, host_dir=arguments.host
-    )
+    return write(arguments.out, provenance=provenance, host_dir=arguments.host)
+
+
+def walked_states(
+    arguments: argparse.Namespace, host: Host, wordnet: WordNet, config: InputConfig, progress: Progress
+) -> Floats:
+    """[P, D] input states at every token of some validation texts, evenly spaced: what a walk is chosen on."""
+    synsets = [synset for synset in wordnet.values() if part_of(synset) == "validation"]
+    some = [
+        synsets[at] for at in np.linspace(0, len(synsets) - 1, min(len(synsets), WALKED_TEXTS)).astype(int)
+    ]
+    texts = Texts(wordnet)
+    return collect(
+        host,
+        [texts.document(synset, seed=1, epoch=0) for synset in some],
+        site=arguments.site,
+        config=config,
+        positions=host.model.config.max_position_embeddings,
+        seed=arguments.seed,
+        progress=progress,
+        title="states: walk",
+    ).states_SD
 
 
 def collect_part(

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from lenses.concept import Hierarchy
-from lenses.lens import Lens
-from lenses.training import Samples, TrainingConfig, sample_weights, train
+from lenses.lens import Floats, Lens
+from lenses.training import Samples, TrainedLenses, TrainingConfig, incoherence, sample_weights, train
 
 HIDDEN = 24
 
@@ -34,6 +34,16 @@ def samples(hierarchy: Hierarchy) -> Samples:
     return Samples(states.astype(np.float32), text_S, positive_XN)
 
 
+def scores_of(trained: TrainedLenses, hierarchy: Hierarchy, samples: Samples) -> Floats:
+    """[S, N] logits, one lens and one state at a time."""
+    scores = np.empty((len(samples.text_S), len(hierarchy)), np.float32)
+    for n, concept in enumerate(hierarchy):
+        first = trained.first_layers[concept.family][concept.row * 8 : (concept.row + 1) * 8]
+        lens = Lens.of(concept, first, trained.heads, n)
+        scores[:, n] = [lens.logit(torch.from_numpy(state)) for state in samples.states_SD]
+    return scores
+
+
 CONFIG = TrainingConfig(widths=(8, 4), steps=150, batch=256, learning_rate=1e-2)
 
 
@@ -42,11 +52,7 @@ def test_every_lens_learns_its_concept_rare_ones_too(hierarchy: Hierarchy, sampl
     trained = train(samples, hierarchy, CONFIG, progress=lambda step, loss: losses.append(loss))
     assert len(losses) == CONFIG.steps
     assert np.mean(losses[-20:]) < 0.5 * np.mean(losses[:20])
-    scores = np.empty((len(samples.text_S), len(hierarchy)), np.float32)
-    for n, concept in enumerate(hierarchy):
-        first = trained.first_layers[concept.family][concept.row * 8 : (concept.row + 1) * 8]
-        lens = Lens.of(concept, first, trained.heads, n)
-        scores[:, n] = [lens.logit(torch.from_numpy(state)) for state in samples.states_SD]
+    scores = scores_of(trained, hierarchy, samples)
     for scores_S, positive_S in zip(scores.T, samples.positive(slice(None)).T, strict=True):
         above = scores_S[positive_S][:, None] > scores_S[~positive_S]
         assert above.mean() > 0.9
@@ -69,3 +75,23 @@ def test_a_siblings_positive_weighs_more_and_a_descendant_is_never_a_negative(hi
     assert weight[b0] == 1.0
     assert weight[a0] == 1.0
     assert bool(positive[0, hierarchy.index("a")])  # the text of a child is a positive of its parent
+
+
+def test_only_a_child_that_is_surer_than_its_parent_is_incoherent() -> None:
+    parents = torch.tensor([-1, -1, 0, 0])
+    logits = torch.tensor([[1.0, 9.0, 3.0, 0.5], [2.0, -9.0, 1.0, 2.0]])
+    assert float(incoherence(logits, parents)) == pytest.approx((3.0 - 1.0) ** 2 / 2)
+
+
+def test_coherence_makes_fewer_children_surer_than_their_parents(
+    hierarchy: Hierarchy, samples: Samples
+) -> None:
+    def excess(coherence: float) -> float:
+        config = TrainingConfig(widths=(8, 4), steps=60, batch=128, coherence=coherence)
+        trained = train(samples, hierarchy, config)
+        logits = scores_of(trained, hierarchy, samples)
+        return float(
+            incoherence(torch.from_numpy(logits), torch.from_numpy(hierarchy.parents.astype(np.int64)))
+        )
+
+    assert excess(10.0) < 0.5 * excess(0.0)
