@@ -18,26 +18,20 @@ import argparse
 import hashlib
 import json
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from bag_of_words import fit as fit_bag_of_words
-from controls import ServedLenses, linear_and_random, shuffled
 from expansion_report import WALKED, compare_expansion
-from judging import BINS, SEED, Bools, Estimate, is_measured
-from lens_report import markdown, pictures
-from lens_states import States, collect
+from judging import BINS, SEED, Bools, is_measured
+from lens_groups import grades
 from lens_verdicts import (
     LENS,
-    WORDS,
     HeldOut,
     Record,
     Verdict,
@@ -46,45 +40,27 @@ from lens_verdicts import (
     pooled_reliability,
     summary,
 )
-from redrawn import Redrawn
+from parts import EVERY_TOKEN, POSITIONS, Part, collect_states, read_part
+from redrawn import DRAWS, Redrawn
+from report_files import plain, write
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from run_record import RunRecord
+from scorers import Scorer, fit_scorers
 from telling_words import COUNT, telling_words, without_words
 from thresholds import must_show
-from train_lenses import labels, part_of
-from wordnet_texts import Texts
 
 from lenses.calibration import probability
 from lenses.errors import ConfigError, PackNotFound, PhoropterError
-from lenses.files import write_atomically
-from lenses.grade import MEASURED_FROM
-from lenses.importers.wordnet import HELD_OUT_RULE, Synset, WordNet, read_wordnet
+from lenses.grade import MEASURED_FROM, UNMEASURED, grade
+from lenses.importers.wordnet import HELD_OUT_RULE, read_wordnet
 from lenses.lens import Floats
 from lenses.pack import LensPack
-from lenses.training import Samples
 from runtime.blocks import check_fits
 from runtime.host import Host, load_host
 
-POSITIONS = 4
-"""Sampled positions of a training text, its last aside: what the controls are fitted on."""
-_EVERY_TOKEN = 1 << 30
-
-Scorer = Callable[[slice], Floats]
-"""Scores [S, lenses] of all tokens of held-out texts for some of the measured lenses."""
-
 _BLOCK = 48
 """Lenses whose scores at all tokens are in memory together."""
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """The texts of some synsets, with tokens and labels."""
-
-    synsets: list[Synset]
-    texts: list[str]
-    ids: list[list[int]]
-    positive_XN: Bools
 
 
 @dataclass(slots=True)
@@ -129,7 +105,7 @@ def build(arguments: argparse.Namespace, command: Sequence[str], progress: Progr
             f"{len(held.texts)} held-out texts give no lens {MEASURED_FROM} positives; give a larger --sample"
         )
     with clock.stage("states of held-out texts"):
-        states = collect_states(held, pack, host, progress, _EVERY_TOKEN)
+        states = collect_states(held, pack, host, progress, EVERY_TOKEN)
     with clock.stage("states of training texts"):
         samples = collect_states(trained, pack, host, progress, POSITIONS)
     with clock.stage("telling words"):
@@ -149,20 +125,10 @@ def build(arguments: argparse.Namespace, command: Sequence[str], progress: Progr
         expansion = compare_expansion(pack, states, held.positive_XN)
     probability_XM = np.stack([verdict.probability_X for verdict in verdicts], axis=1)
     positive_XM = held.positive_XN[:, measured]
-    confused = confusions(pack.hierarchy, measured, probability_XM, held.positive_XN)
-    by_concept = dict(zip(measured, zip(verdicts, confused, strict=True), strict=True))
+    confusions_M = confusions(pack.hierarchy, measured, probability_XM, held.positive_XN)
     found: Record = {
         "run": run.to_json() | {"seconds": clock.seconds},
-        "pack": {
-            "name": pack.path.name,
-            "identity": pack.identity,
-            "host": host.id,
-            "site": pack.config.site,
-            "pooling": pack.config.input.pooling,
-            "lens": {"kind": pack.config.lens.kind, "widths": list(pack.config.lens.widths)},
-            "concepts": len(pack.hierarchy),
-            "provenance": dict(pack.config.provenance),
-        },
+        "pack": pack_record(pack, host),
         "counts": {
             "held_out_texts": len(held.texts),
             "held_out_tokens": len(states.text_S),
@@ -175,21 +141,14 @@ def build(arguments: argparse.Namespace, command: Sequence[str], progress: Progr
         "reliability": pooled_reliability(probability_XM, positive_XM),
         "bag_of_words_penalty": penalty,
         "expansion": expansion,
-        "lenses": [
-            lens_record(pack, n, trained, held)
-            | (
-                {"measured": False}
-                if n not in by_concept
-                else {
-                    "measured": True,
-                    **by_concept[n][0].record,
-                    "telling_words": list(told[n]),
-                    "confusions": by_concept[n][1],
-                }
-            )
-            for n in range(len(pack.hierarchy))
-        ],
+        "lenses": [lens_record(pack, n, trained, held) for n in range(len(pack.hierarchy))],
     }
+    for n, verdict, confused in zip(measured, verdicts, confusions_M, strict=True):
+        found["lenses"][n] |= judged_record(verdict, held.positive_XN[:, n]) | {
+            "telling_words": list(told[n]),
+            "confusions": confused,
+        }
+    found["grades"] = grades(found["lenses"])
     report: Record = plain(found)
     report["must_show"] = must_show(report)
     return report
@@ -210,70 +169,9 @@ def configuration(pack: LensPack, arguments: argparse.Namespace) -> dict[str, ob
         "telling_words": COUNT,
         "positions_per_training_text": POSITIONS,
         "walked_positions": WALKED,
+        "draws": DRAWS,
         "seed": SEED,
     }
-
-
-def read_part(name: str, wordnet: WordNet, host: Host, pack: LensPack, sample: int | None) -> Part:
-    """The synsets of a part, told once; of a `sample` evenly spaced ones."""
-    synsets = [synset for synset in wordnet.values() if part_of(synset) == name]
-    if sample is not None:
-        wanted = min(len(synsets), sample if name == "held-out" else 4 * sample)
-        synsets = [synsets[at] for at in np.linspace(0, len(synsets) - 1, wanted).astype(int)]
-    texts = Texts(wordnet)
-    told = [texts.document(synset, seed=1, epoch=0) for synset in synsets]
-    longest = host.model.config.max_position_embeddings
-    ids = [one[:longest] for one in host.tokenizer(told)["input_ids"]]
-    return Part(synsets, told, ids, labels(wordnet, synsets, pack.hierarchy))
-
-
-def collect_states(part: Part, pack: LensPack, host: Host, progress: Progress, positions: int) -> States:
-    """Input states of a part's texts, as served."""
-    return collect(
-        host,
-        part.texts,
-        site=pack.config.site,
-        config=pack.config.input,
-        positions=positions,
-        seed=SEED,
-        progress=progress,
-        title=f"{len(part.texts)} texts",
-    )
-
-
-def fit_scorers(
-    pack: LensPack,
-    measured: Sequence[int],
-    parts: Mapping[str, Part],
-    samples: States,
-    states: States,
-) -> tuple[dict[str, Scorer], float]:
-    """The lenses and the controls fitted on the training part, by name; and the penalty of the bag of words."""
-    train, validation, held = (parts[name] for name in ("train", "validation", "held-out"))
-    states_SD = states.states_SD
-    fitted_on = Samples(samples.states_SD, samples.text_S, train.positive_XN[:, measured])
-    linear, random = linear_and_random(fitted_on, SEED)
-    words = fit_bag_of_words(
-        (train.ids, samples.text_S, samples.at_S),
-        train.positive_XN[:, measured],
-        validation.ids,
-        validation.positive_XN[:, measured],
-        vocabulary=1 + max(max(ids) for part in parts.values() for ids in part.ids),
-    )
-    bags = words.bags(held.ids, states.text_S, states.at_S)
-    lenses = ServedLenses(pack)
-    with tempfile.TemporaryDirectory() as scratch:
-        # An open pack reads from open files, so that the directory may go.
-        dealt = ServedLenses(shuffled(fitted_on, pack, measured, Path(scratch), SEED))
-    ids = [pack.hierarchy.concepts[n].id for n in measured]
-    scorers: dict[str, Scorer] = {
-        LENS: lambda some: lenses.score(states_SD, ids[some]),
-        WORDS: lambda some: words.score(bags, some),
-        "linear": lambda some: linear.score(states_SD, some),
-        "random": lambda some: random.score(states_SD, some),
-        "shuffled": lambda some: dealt.score(states_SD, ids[some]),
-    }
-    return scorers, words.penalty
 
 
 def judge_all(
@@ -303,6 +201,20 @@ def judge_all(
                 yield verdict
 
 
+def pack_record(pack: LensPack, host: Host) -> Record:
+    """Which lenses are judged, and where they look."""
+    return {
+        "name": pack.path.name,
+        "identity": pack.identity,
+        "host": host.id,
+        "site": pack.config.site,
+        "pooling": pack.config.input.pooling,
+        "lens": {"kind": pack.config.lens.kind, "widths": list(pack.config.lens.widths)},
+        "concepts": len(pack.hierarchy),
+        "provenance": dict(pack.config.provenance),
+    }
+
+
 def lens_record(pack: LensPack, n: int, train: Part, held: Part) -> Record:
     """What is known of a lens without judging it."""
     concept = pack.hierarchy.concepts[n]
@@ -314,39 +226,16 @@ def lens_record(pack: LensPack, n: int, train: Part, held: Part) -> Record:
         "calibrated": bool(pack.heads.calibrated[n]),
         "training_texts": int(train.positive_XN[:, n].sum()),
         "positives": int(held.positive_XN[:, n].sum()),
+        "measured": False,
+        "grade": UNMEASURED,
     }
 
 
-def plain(value: Any) -> Any:
-    """The value as JSON has it: an estimate as [value, low, high], numbers to four digits."""
-    if isinstance(value, Estimate):
-        return plain((value.value, value.low, value.high))
-    if isinstance(value, Mapping):
-        return {key: plain(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(one) for one in value]
-    return float(f"{value:.4g}") if isinstance(value, float) else value
-
-
-def to_json(report: Record) -> str:
-    """The report as JSON, a lens a line."""
-    head = {name: value for name, value in report.items() if name != "lenses"}
-    text = json.dumps(head, indent=1, ensure_ascii=False, allow_nan=False)
-    lenses = ",\n".join(
-        json.dumps(one, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        for one in report["lenses"]
-    )
-    return f'{text[:-2]},\n "lenses": [\n{lenses}\n]}}\n'
-
-
-def write(report: Record, out: Path) -> list[Path]:
-    """Write `out`.json, `out`.md and the pictures beside them; returns their paths."""
-    drawn = {f"pictures/{out.name}-{name}.svg": svg for name, svg in pictures(report).items()}
-    texts = {f"{out.name}.json": to_json(report), f"{out.name}.md": markdown(report, sorted(drawn)), **drawn}
-    (out.parent / "pictures").mkdir(parents=True, exist_ok=True)
-    for name, text in texts.items():
-        write_atomically(out.parent / name, text)
-    return [out.parent / name for name in texts]
+def judged_record(verdict: Verdict, positive_X: Bools) -> Record:
+    """What judging adds, with the grade that a pack with these metrics would have."""
+    auroc = round(verdict.record["text"]["auroc"].value, 4)
+    letter = grade({"auroc": auroc, "positives": int(positive_X.sum())})
+    return {"measured": True, "grade": letter, **verdict.record}
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:

@@ -12,6 +12,7 @@ from judge_lenses import main
 from lens_report import markdown
 from thresholds import must_show
 
+from lenses.grade import grade
 from lenses.importers.wordnet import is_held_out, read_wordnet
 from tests import hosts
 from tests.packs import make_pack
@@ -101,6 +102,28 @@ def test_every_lens_is_measured_or_says_that_it_is_not(report: tuple[Path, dict[
         assert dog["controls"][where].keys() == {"bag_of_words", "linear", "random", "shuffled"}
     assert dog["tokens"]["positives"] > dog["positives"]
     assert {one["id"] for one in dog["confusions"]} <= lenses.keys() - {"dog.n.01", "beast.n.01"}
+
+
+def test_a_lens_has_the_grade_of_its_metrics_and_all_of_them_are_counted(
+    report: tuple[Path, dict[str, Any]],
+) -> None:
+    out, found = report
+    for lens in found["lenses"]:
+        auroc = {"auroc": lens["text"]["auroc"][0]} if lens["measured"] else {}
+        assert lens["grade"] == grade({"positives": lens["positives"]} | auroc)
+    row = next(row for row in found["grades"] if row["level"] is None)
+    assert row["unmeasured"] == found["counts"]["unmeasured"]
+    cells = " | ".join(str(row[letter]) for letter in (*"ABCDF", "unmeasured"))
+    assert f"| all | {cells} |" in out.with_suffix(".md").read_text()
+
+
+def test_every_estimate_held_against_a_threshold_has_an_interval(report: tuple[Path, dict[str, Any]]) -> None:
+    """But for a count of lenses, and what is scored a position."""
+    alone = {"lenses with 10 or more held-out positives", "share of lenses scored a position"}
+    for row in report[1]["must_show"]:
+        if row["what"] not in alone:
+            value, low, high = row["measured"]
+            assert low <= value <= high, row["what"]
 
 
 def test_words_tell_where_they_are_and_not_where_they_are_absent(report: tuple[Path, dict[str, Any]]) -> None:
