@@ -115,12 +115,18 @@ def recall(
     wanted_P, found_P = active_PN.sum(axis=1), (active_PN & scored_PN).sum(axis=1)
     if not (wanted := int(wanted_P.sum())):
         return Recall(0, 0, None)
+    return Recall(wanted, int(found_P.sum()), ratio(found_P, wanted_P, text_P, rng, draws=draws))
+
+
+def ratio(
+    part_P: Ints, whole_P: Ints, text_P: Ints, rng: np.random.Generator, *, draws: int = 500
+) -> Estimate:
+    """Sum of the parts over sum of the wholes, with an interval from drawing texts anew."""
     _, text = np.unique(text_P, return_inverse=True)
-    wanted_X, found_X = np.bincount(text, weights=wanted_P), np.bincount(text, weights=found_P)
-    weight_RX = rng.multinomial(len(wanted_X), np.full(len(wanted_X), 1 / len(wanted_X)), size=draws)
-    low, high = np.quantile(weight_RX @ found_X / np.maximum(weight_RX @ wanted_X, 1), [0.025, 0.975])
-    found = int(found_P.sum())
-    return Recall(wanted, found, Estimate(found / wanted, float(low), float(high)))
+    part_X, whole_X = np.bincount(text, weights=part_P), np.bincount(text, weights=whole_P)
+    weight_RX = rng.multinomial(len(whole_X), np.full(len(whole_X), 1 / len(whole_X)), size=draws)
+    low, high = np.quantile(weight_RX @ part_X / np.maximum(weight_RX @ whole_X, 1), [0.025, 0.975])
+    return Estimate(float(part_X.sum() / whole_X.sum()), float(low), float(high))
 
 
 @dataclass(frozen=True, slots=True)

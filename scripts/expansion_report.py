@@ -6,11 +6,12 @@ of held-out texts; knows nothing about pages.
 Shapes: P positions, N concepts.
 """
 
+import itertools
 from dataclasses import asdict, replace
 
 import numpy as np
 from controls import ServedLenses
-from expansion_recall import Walked, active, best_within, curve, omniscient_recall, recall, walk
+from expansion_recall import Walked, active, best_within, curve, omniscient_recall, ratio, recall, walk
 from judging import SEED, Bools
 from lens_states import States
 from lens_verdicts import Record, quantiles
@@ -27,6 +28,8 @@ CURVE_WALKED = 1000
 CURVE_BASES = ((0,), (0, 1))
 CURVE_THRESHOLDS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.7)
 CURVE_TOP_K = (5, 10, 20, 40, 80, 160)
+PLACES = (0, 4, 9, 17)
+"""Tokens read, BOS counted, at which a stretch of a text begins."""
 PROBABILITIES = (0.5, 0.7, 0.9, 0.95)
 """From which probability on a concept is wanted."""
 
@@ -50,6 +53,7 @@ def compare_expansion(pack: LensPack, states: States, positive_XN: Bools) -> Rec
     wanted_PN = active(hierarchy, heads, base_levels, logits_PN)
     true_PN = wanted_PN & positive_XN[text_P]
     share_P = served.scored_PN.mean(axis=1)
+    scored = ratio(served.scored_PN.sum(axis=1), np.full(len(picked), len(hierarchy)), text_P, rng)
     order = rng.permutation(len(picked))[:CURVE_WALKED]
     bases = dict.fromkeys([tuple(base_levels), *CURVE_BASES])
     points = list(curve(hierarchy, heads, logits_PN[order], bases, CURVE_TOP_K, CURVE_THRESHOLDS))
@@ -72,12 +76,23 @@ def compare_expansion(pack: LensPack, states: States, positive_XN: Bools) -> Rec
             for least in PROBABILITIES
             for some_PN in [active(hierarchy, heads, base_levels, logits_PN, least)]
         ],
+        "by_place": [
+            {
+                "first": first,
+                "positions": int(here_P.sum()),
+                "active": float(wanted_PN[here_P].sum(axis=1).mean()),
+            }
+            | recall(wanted_PN[here_P], served.scored_PN[here_P], text_P[here_P], rng).record()
+            for first, end in itertools.pairwise((*PLACES, np.inf))
+            for here_P in [(states.at_S[picked] >= first) & (states.at_S[picked] < end)]
+            if here_P.any()
+        ],
         "by_level": [
             {"level": level, "lenses": int((hierarchy.levels == level).sum())}
             | recall(wanted_PN & (hierarchy.levels == level), served.scored_PN, text_P, rng).record()
             for level in range(len(base_levels), hierarchy.depth)
         ],
-        "share_scored": quantiles(share_P.tolist()) | {"mean": float(share_P.mean())},
+        "share_scored": quantiles(share_P.tolist()) | {"mean": scored},
         "share_in_base": float((hierarchy.levels < len(base_levels)).mean()),
         "families_opened": quantiles(served.opened_P.tolist()) | {"mean": float(served.opened_P.mean())},
         "families_cut": float(served.cut_P.mean()),

@@ -66,12 +66,16 @@ def pictures(report: Record) -> dict[str, str]:
     }
 
 
+_DRAWN_THRESHOLDS = (0.1, 0.3, 0.5)
+"""Of the curve's load thresholds; the picture has no room for all."""
+
+
 def _curve(report: Record) -> str:
     curve = report["expansion"]["curve"]
     high = min(1.0, float(np.ceil(20 * max(at["share_scored"] for at in curve)) / 20))
     found = []
     for base in dict.fromkeys(tuple(at["base_levels"]) for at in curve):
-        for threshold in (0.1, 0.3, 0.5):
+        for threshold in _DRAWN_THRESHOLDS:
             some = [
                 at for at in curve if tuple(at["base_levels"]) == base and at["load_threshold"] == threshold
             ]
@@ -80,7 +84,7 @@ def _curve(report: Record) -> str:
                     f"base {','.join(map(str, base))}: {threshold:g}",
                     [at["share_scored"] for at in some],
                     [at["recall"] for at in some],
-                    [str(at["top_k"]) for at in some] if threshold == 0.1 else (),
+                    [str(at["top_k"]) for at in some] if threshold == _DRAWN_THRESHOLDS[0] else (),
                 )
             )
     return lines(
