@@ -43,6 +43,7 @@ from lenses.errors import ConfigError, PhoropterError
 from lenses.files import write_atomically
 from lenses.importers.wordnet import Synset, WordNet, read_wordnet
 from lenses.training import Samples, TrainingConfig
+from runtime.blocks import block_at
 from runtime.host import Host, load_host
 
 POOLINGS = ("token", "ema:0.5", "ema:0.8", "ema:0.9", "mean")
@@ -81,10 +82,13 @@ def build(arguments: argparse.Namespace, command: Sequence[str], progress: Progr
     """Compare everything; returns the report."""
     if not 0 < arguments.share <= 1:
         raise ConfigError(f"--share {arguments.share:g} is no share; give a number above 0 up to 1")
-    hierarchy = read_concepts(arguments.concepts)
     wordnet = read_wordnet(arguments.wordnet)
     host = load_host(arguments.host, device="cpu")
     asked = configuration(arguments, host)
+    hierarchy = read_concepts(arguments.concepts)
+    # Now, and not when the first comparison is done.
+    block_at(host.model, arguments.site)
+    InputConfig(norm=NORM, pooling=arguments.pooling)
     run = RunRecord.begin(command, asked)
     journal = Journal(arguments.work / "choices.jsonl")
     bench = Bench(arguments, asked, run, journal, host, wordnet, progress)
