@@ -3,11 +3,16 @@
 States are made exactly as they will be served: rows of the site's block, normalised, pooled causally over the text, BOS
 in no pool. Kept are a few sampled positions of each text and its last one. Knows nothing about labels or lenses.
 
+`collect` keeps all states of one input; `stream` gives those of several inputs (sites, poolings) out of the same
+forward, a batch at a time, for whoever needs them only once.
+
 Shapes: S samples, D hidden size, B texts of a batch, T tokens.
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import torch
@@ -23,6 +28,9 @@ from runtime.host import Host
 BATCH_TOKENS = 8192
 """Tokens of one forward, padding included."""
 
+Input = tuple[str, InputConfig]
+"""A site, and how its rows become input states."""
+
 
 @dataclass(frozen=True, slots=True)
 class States:
@@ -35,6 +43,16 @@ class States:
     """[S] whether it is the text's last position."""
     at_S: NDArray[np.int32]
     """[S] which token of the text it has read, BOS counted."""
+
+    @classmethod
+    def joined(cls, pieces: Sequence[Self]) -> Self:
+        """All pieces as one."""
+        return cls(
+            np.concatenate([piece.states_SD for piece in pieces]),
+            np.concatenate([piece.text_S for piece in pieces]),
+            np.concatenate([piece.last_S for piece in pieces]),
+            np.concatenate([piece.at_S for piece in pieces]),
+        )
 
 
 def collect(
@@ -49,50 +67,79 @@ def collect(
     title: str,
 ) -> States:
     """Input states at `positions` sampled places of each text, and at its last; the same for the same seed."""
+    pieces = stream(
+        host,
+        texts,
+        inputs=[(site, config)],
+        positions=positions,
+        seed=seed,
+        progress=progress,
+        title=title,
+    )
+    return States.joined([piece for (piece,) in pieces])
+
+
+def stream(
+    host: Host,
+    texts: Sequence[str],
+    *,
+    inputs: Sequence[Input],
+    positions: int,
+    seed: int,
+    progress: Progress,
+    title: str,
+) -> Iterator[list[States]]:
+    """What `collect` gives, batch by batch: the states of each of the inputs, all at the same positions."""
     rng = np.random.default_rng(seed)
     model, tokenizer = host.model, host.tokenizer
     longest = model.config.max_position_embeddings
     encoded = [ids[:longest] for ids in tokenizer(list(texts))["input_ids"]]
     order = sorted(range(len(texts)), key=lambda x: len(encoded[x]))
-    states: list[Floats] = []
-    owners: list[int] = []
-    lasts: list[bool] = []
-    places: list[int] = []
-    rows = Rows()
+    rows = {site: Rows() for site, _ in inputs}
     task = progress.add_task(title, total=len(texts))
-    with torch.inference_mode(), Tap(model, site, rows):
+    with ExitStack() as taps:
+        for site, observer in rows.items():
+            taps.enter_context(Tap(model, site, observer))
         for batch in _batches(order, encoded):
             width = len(encoded[batch[-1]])
             # Padding is on the right and attention looks left only, so no row needs a mask.
             ids_BT = torch.full((len(batch), width), tokenizer.pad_token_id)
             for b, x in enumerate(batch):
                 ids_BT[b, : len(encoded[x])] = torch.tensor(encoded[x])
-            model(input_ids=ids_BT.to(model.device), use_cache=False, logits_to_keep=1)
-            pooled_BTD, begin = _pooled(rows.take_BTD(), ids_BT, model.config.bos_token_id, config)
+            # Not around the loop: it would hold for the caller too, between two batches.
+            with torch.inference_mode():
+                model(input_ids=ids_BT.to(model.device), use_cache=False, logits_to_keep=1)
+            bos = model.config.bos_token_id
+            begin = int(bos is not None and bool((ids_BT[:, 0] == bos).all()))
             kept: list[tuple[int, int]] = []
             for b, x in enumerate(batch):
                 length = len(encoded[x]) - begin
                 picked = rng.choice(length, size=min(positions, length), replace=False)
-                at = sorted({*picked.tolist(), length - 1})
-                kept += [(b, t) for t in at]
-                owners += [x] * len(at)
-                lasts += [t == length - 1 for t in at]
-                places += [t + begin for t in at]
-            states.append(pooled_BTD[tuple(np.array(kept).T)])
+                kept += [(b, t) for t in sorted({*picked.tolist(), length - 1})]
+            at_S = np.array([t + begin for _, t in kept], np.int32)
+            text_S = np.array([batch[b] for b, _ in kept], np.int32)
+            last_S = np.array([t + begin == len(encoded[batch[b]]) - 1 for b, t in kept])
+            where = tuple(np.array(kept).T)
+            states: dict[Input, Floats] = {}
+            for site, observer in rows.items():
+                configs = [config for of, config in inputs if of == site]
+                for config, pooled_BTD in zip(
+                    configs, _pooled(observer.take_BTD(), begin, configs), strict=True
+                ):
+                    states[site, config] = pooled_BTD[where]
             progress.advance(task, len(batch))
-    return States(
-        np.concatenate(states), np.array(owners, np.int32), np.array(lasts), np.array(places, np.int32)
-    )
+            yield [States(states[one], text_S, last_S, at_S) for one in inputs]
 
 
-def _pooled(
-    rows_BTD: Floats, ids_BT: torch.Tensor, bos: int | None, config: InputConfig
-) -> tuple[Floats, int]:
-    """Input states of every position after BOS, and how many columns BOS takes: 1 or 0."""
-    begin = int(bos is not None and bool((ids_BT[:, 0] == bos).all()))
-    pool = Pool(config)
-    columns = [pool.push(normalise(rows_BTD[:, t], config)) for t in range(begin, rows_BTD.shape[1])]
-    return np.stack(columns, axis=1), begin
+def _pooled(rows_BTD: Floats, begin: int, configs: Sequence[InputConfig]) -> Iterator[Floats]:
+    """Input states of every position from column `begin` on, for each way of making them."""
+    normal: dict[tuple[str, float], list[Floats]] = {}
+    for config in configs:
+        way = config.norm, config.eps
+        if way not in normal:
+            normal[way] = [normalise(rows_BTD[:, t], config) for t in range(begin, rows_BTD.shape[1])]
+        pool = Pool(config)
+        yield np.stack([pool.push(row) for row in normal[way]], axis=1)
 
 
 def _batches(order: Sequence[int], encoded: Sequence[Sequence[int]]) -> Iterator[list[int]]:

@@ -7,7 +7,7 @@ import hashlib
 import os
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -15,7 +15,8 @@ from pathlib import Path
 
 import torch
 
-from lenses.text import canonical_json
+from lenses.errors import SourceError
+from lenses.text import canonical_json, one_line
 
 _LIBRARIES = ("torch", "transformers", "numpy", "numba", "safetensors")
 _UNKNOWN = "unknown"
@@ -59,6 +60,22 @@ class RunRecord:
     def to_json(self) -> dict[str, object]:
         """As one JSON object."""
         return asdict(self)
+
+
+def sha256_of(files: Iterable[Path]) -> str:
+    """The hash of the bytes of some files, one after another: what a configuration says of its sources.
+
+    Raises SourceError for a file that cannot be read.
+    """
+    sha256 = hashlib.sha256()
+    for path in files:
+        try:
+            sha256.update(path.read_bytes())
+        except OSError as error:
+            raise SourceError(
+                f"{one_line(path)}: {one_line(error.strerror or error)}; give another"
+            ) from error
+    return sha256.hexdigest()
 
 
 def _commit() -> str:

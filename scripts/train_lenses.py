@@ -196,14 +196,13 @@ def collect_part(
     hierarchy: Hierarchy,
     config: InputConfig,
     progress: Progress,
+    sample: int | None = None,
 ) -> Part:
     """Input states and labels of the synsets of one part; the training part is told in several ways."""
-    synsets = [synset for synset in wordnet.values() if part_of(synset) == name]
-    texts = Texts(wordnet)
-    tellings = arguments.tellings if name == "train" else 1
+    synsets = synsets_of(wordnet, name, sample)
     found = collect(
         host,
-        [texts.document(synset, seed=1, epoch=epoch) for epoch in range(tellings) for synset in synsets],
+        tell(wordnet, synsets, arguments.tellings if name == "train" else 1),
         site=arguments.site,
         config=config,
         positions=arguments.positions,
@@ -213,6 +212,20 @@ def collect_part(
     )
     text_S = (found.text_S % len(synsets)).astype(np.int32)
     return Part(Samples(found.states_SD, text_S, labels(wordnet, synsets, hierarchy)), found.last_S)
+
+
+def synsets_of(wordnet: WordNet, part: str, sample: int | None = None) -> list[Synset]:
+    """The synsets of one part, or evenly spaced ones of a `sample` of them."""
+    synsets = [synset for synset in wordnet.values() if part_of(synset) == part]
+    if sample is None or sample >= len(synsets):
+        return synsets
+    return [synsets[at] for at in np.linspace(0, len(synsets) - 1, sample).astype(int)]
+
+
+def tell(wordnet: WordNet, synsets: Sequence[Synset], tellings: int = 1) -> list[str]:
+    """The texts of synsets: all of them told once, then all told anew."""
+    texts = Texts(wordnet)
+    return [texts.document(synset, seed=1, epoch=epoch) for epoch in range(tellings) for synset in synsets]
 
 
 def part_of(synset: Synset) -> str:
