@@ -61,7 +61,7 @@ class Rules:
     """A concept has at least so many synsets below it."""
     family: int = 32
     """A family has at most so many members."""
-    nearly_all: float = 0.8
+    nearly_all: float = 0.9
     """Share of a concept's descendants from which its only child says the same."""
 
     def __post_init__(self) -> None:

@@ -289,7 +289,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--site", default=shipped.site, help=f"where variants of lenses are trained ({shipped.site})")
     add("--pooling", default=shipped.pooling, help=f"how their states are pooled ({shipped.pooling})")
     add("--share", type=float, default=0.25, help="share of the lenses that variants are trained of (0.25)")
-    add("--steps", type=int, default=600, help="steps of the default variant (600)")
+    add("--steps", type=int, default=400, help="steps of the default variant (400)")
     add("--positions", type=int, default=shipped.positions, help="sampled positions a text, its last aside")
     add("--tellings", type=int, default=shipped.tellings, help="ways a synset is told to train variants on")
     add("--seed", type=int, default=shipped.seed)

@@ -19,8 +19,9 @@ import numpy as np
 import torch
 from choice_metrics import metrics
 from controls import ServedLenses
-from expansion_recall import active, recall, walk
-from train_lenses import Part, fit_platt_by_part
+from expansion_recall import active, best_within, curve
+from thresholds import MOST_SCORED
+from train_lenses import WALK_THRESHOLDS, WALK_TOP_K, Part, fit_platt_by_part
 
 from lenses.calibration import probability
 from lenses.concept import Hierarchy
@@ -28,21 +29,20 @@ from lenses.config import HostConfig, InputConfig, LensConfig
 from lenses.lens import Floats, Heads
 from lenses.pack import LensPack
 from lenses.training import TrainedLenses, TrainingConfig, train
-from runtime.config import MonitorConfig
-from runtime.expansion import Expansion
 
 VALUES: Mapping[str, tuple[Any, ...]] = {
     "widths": ((8, 8), (16, 8), (32, 16)),
     "sibling_weight": (1.0, 4.0, 8.0),
     "dropout": (0.0, 0.1, 0.3),
     "weight_decay": (0.001, 0.01, 0.1),
+    "coherence": (0.0, 0.03, 0.1, 0.3, 1.0),
 }
 """Field of `TrainingConfig` to the values that are tried; half and twice the steps, and another seed, go with them."""
 
-BASE_LEVELS = (0, 1)
-"""Those of the packs that `train_lenses` writes."""
+BASE_LEVELS = (0,)
+"""Where the walk begins; the shallowest base leaves it most to find."""
 
-WALKED = 2000
+WALKED = 500
 """Positions at which the walk is followed."""
 
 
@@ -115,8 +115,8 @@ def measure(
 ) -> dict[str, float]:
     """Train and calibrate the lenses and measure them: `choice_metrics`, and what the walk does with them.
 
-    `active` is how many concepts beyond the base have a probability of 1/2 or more at a position, `recall` how many
-    of these the walk finds at the monitor's defaults, `share_scored` what it scores for that.
+    `active` is how many concepts beyond the base have a probability of 1/2 or more at a position, `recall` what share
+    of these the best walk finds that scores a quarter of the lenses at the most, `share_scored` what it does score.
     """
     trained = train(parts.train.samples, hierarchy, training, progress=progress)
     with tempfile.TemporaryDirectory() as scratch:
@@ -151,17 +151,14 @@ def served(trained: TrainedLenses, hierarchy: Hierarchy, training: TrainingConfi
 
 
 def walked(hierarchy: Hierarchy, heads: Heads, logits_SN: Floats) -> dict[str, float]:
-    """What the walk does at some of the positions, at the monitor's defaults."""
-    rng = np.random.default_rng(0)
-    picked = np.sort(rng.permutation(len(logits_SN))[:WALKED])
+    """What the best walk that the budget allows finds at some of the positions."""
+    picked = np.sort(np.random.default_rng(0).permutation(len(logits_SN))[:WALKED])
     logits_PN = logits_SN[picked]
-    config = MonitorConfig()
-    base_levels = BASE_LEVELS[: hierarchy.depth]
-    policy = Expansion(hierarchy, heads, config.top_k, config.load_threshold, hierarchy.depth - 1)
-    scored_PN = walk(policy, base_levels, logits_PN).scored_PN
-    active_PN = active(hierarchy, heads, base_levels, logits_PN)
+    best = best_within(
+        curve(hierarchy, heads, logits_PN, [BASE_LEVELS], WALK_TOP_K, WALK_THRESHOLDS), MOST_SCORED
+    )
     return {
-        "active": float(active_PN.sum(axis=1).mean()),
-        "recall": recall(active_PN, scored_PN, picked, rng, draws=1).value,
-        "share_scored": float(scored_PN.mean()),
+        "active": float(active(hierarchy, heads, BASE_LEVELS, logits_PN).sum(axis=1).mean()),
+        "recall": best.recall,
+        "share_scored": best.share_scored,
     }

@@ -139,7 +139,7 @@ def test_the_walk_is_compared_as_the_engine_walks(report: tuple[Path, dict[str, 
     assert expansion["check"]["positions_where_engine_and_walk_differ"] == 0
     assert {row["level"] for row in expansion["by_level"]} == {1}
     assert 0 < expansion["share_scored"]["mean"][0] <= 1
-    assert {tuple(point["base_levels"]) for point in expansion["curve"]} == {(0,)}  # the smallest there is
+    assert {tuple(point["base_levels"]) for point in expansion["curve"]} == {(0,), (0, 1)}
     assert expansion["best_within"] in expansion["curve"]
     assert sum(row["positions"] for row in expansion["by_place"]) == expansion["positions"]
     weighed = sum(row["positions"] * row["active"] for row in expansion["by_place"])
