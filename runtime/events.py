@@ -70,9 +70,9 @@ class Score:
         return f"{self.concept.id} {self.probability:.2f}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Event:
-    """What the lenses saw at one position of one sequence."""
+    """What the lenses saw at one position of one sequence; equal to itself alone, see `same_content`."""
 
     sequence: int
     """Counts the sequences that the monitor has met, from 0."""
@@ -92,8 +92,8 @@ class Event:
     coverage: Coverage
     failed: tuple[str, ...]
     """Parents whose families could not be read, by id; a level-0 family that failed would be ''."""
-    run: Run = field(compare=False)
-    pack: LensPack = field(compare=False, repr=False)
+    run: Run
+    pack: LensPack = field(repr=False)
 
     @cached_property
     def probabilities(self) -> NDArray[np.float32]:
