@@ -175,8 +175,10 @@ def level_rows(pack: "LensPack") -> Rows:
 def grade_rows(pack: "LensPack") -> Rows:
     """A row for each grade, best first: what it means, and how many lenses have it."""
     count = Counter(grade(concept.metrics) for concept in pack.hierarchy)
+    (*passing, (_, worst)), lowest = GRADES, GRADES[-2][0]
     return [
-        *([letter, f"held-out AUROC from {least:.2f}", str(count[letter])] for least, letter in GRADES),
+        *([letter, f"held-out AUROC from {least:.2f}", str(count[letter])] for least, letter in passing),
+        [worst, f"held-out AUROC below {lowest:.2f}", str(count[worst])],
         [UNMEASURED, f"fewer than {MEASURED_FROM} held-out texts", str(count[UNMEASURED])],
     ]
 
