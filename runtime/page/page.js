@@ -141,7 +141,7 @@
       if (!isMark) lanes.forEach((concept, lane) => {
         const probability = event ? event.of[concept] : NaN;
         const paint = Number.isNaN(probability) ? "transparent"
-          : `color-mix(in srgb, ${colour(concept)} ${(8 + 92 * probability).toFixed(0)}%, transparent)`;
+          : `color-mix(in srgb, ${colour(concept)} ${((8 + 92 * probability) * (isVouched(concept) ? 1 : 0.4)).toFixed(0)}%, transparent)`;
         add(paint, "100% 2.5px", `0 calc(100% - ${(lanes.length - 1 - lane) * 4}px)`, "padding-box");
       });
       if (event && event.tint !== null) {
@@ -174,11 +174,10 @@
       make("span", { className: "count" }, String(number)))));
     }
     const ramp = colour([...tinted].sort((a, b) => b[1] - a[1])[0]?.[0]);
-    if (tinted.size) $("scale").append(
-      make("span", {}, "Tint: how probable the strongest measured concept is,"),
+    if (tinted.size) $("scale").append(make("span", {}, "Tint: how probable the strongest measured concept is, ",
       make("span", { className: "ramp" }, `from ${data.tint_from.toFixed(2)} `,
-      make("i", { style: { background: `linear-gradient(90deg, color-mix(in srgb, ${ramp} ${100 * FAINTEST}%, transparent), color-mix(in srgb, ${ramp} ${100 * STRONGEST}%, transparent))` } }),
-      " to 1.00."));
+        make("i", { style: { background: `linear-gradient(90deg, color-mix(in srgb, ${ramp} ${100 * FAINTEST}%, transparent), color-mix(in srgb, ${ramp} ${100 * STRONGEST}%, transparent))` } }),
+        " to 1.00.")));
     else $("scale").append(make("span", {}, data.concepts.vouched.includes("1")
       ? `No word has a tint: no measured concept reaches ${data.tint_from.toFixed(2)}.`
       : "No word has a tint: no lens seen here is calibrated and measured."));
@@ -528,7 +527,7 @@
     found.replaceChildren(...matches.map((concept, place) => make("li", { role: "option", id: `f${place}`, data: { found: concept }, style: { "--c": colour(concept) } },
       make("span", {}, make("span", { className: "swatch" }), names[concept]),
       make("span", { className: "value" }, state.tracks.includes(concept) ? "chosen" : Number.isNaN(peak[concept]) ? "not scored" : `peak ${said(peak[concept], concept)}`),
-      make("span", { className: "path" }, above(concept) || "top of the hierarchy"))));
+      make("span", { className: "path" }, `${above(concept) || "top of the hierarchy"} · ${graded(concept)}`))));
     if (query && !matches.length) found.append(make("li", { role: "option", className: "nothing", "aria-disabled": "true", "aria-selected": "false" }, "No concept of that name was seen."));
     found.hidden = !query;
     search.setAttribute("aria-expanded", !found.hidden);

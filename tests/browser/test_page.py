@@ -249,6 +249,7 @@ def test_grades_are_explained_and_what_nothing_vouches_for_is_marked(opened: Ope
             assert ("unsure" in node.get_attribute("class").split()) is not score.vouched
     page.keyboard.press("/")
     page.keyboard.type("person")
+    assert page.locator("#found .path").first.inner_text() == "top of the hierarchy · unmeasured"
     page.keyboard.press("Enter")
     strip = page.locator(".track", has_text="person")
     assert "unmeasured" in strip.locator(".path").inner_text()
