@@ -14,7 +14,7 @@
     ├── PromptError             a prompt that cannot be generated from
     ├── ConfigError             a setting that cannot hold
     │   └── BudgetError             a memory budget too small for what must fit
-    ├── ExtraMissing            a library that only some uses need is not installed
+    ├── ExtraMissing            a library or program that only some uses need is not installed
     └── WriteError              a file could not be written
 
 A message is one line: the file or concept, what was found, what was expected, what to do.
@@ -78,7 +78,7 @@ class BudgetError(ConfigError):
 
 
 class ExtraMissing(PhoropterError):
-    """A library that only some uses need, an extra of this package, is not installed."""
+    """A library that is an extra of this package, or a program that only some uses need, is not installed."""
 
 
 class WriteError(PhoropterError):

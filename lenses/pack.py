@@ -13,11 +13,13 @@ Shapes: D hidden size, N concepts, h1 the width of the first layer.
 import os
 import weakref
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from lenses.card import format_card
 from lenses.concept import Hierarchy
@@ -25,6 +27,7 @@ from lenses.config import CARD, CONFIG, HEADS, HOST, HostConfig, InputConfig, Le
 from lenses.contents import check_finite, read_contents, title
 from lenses.errors import PackFormatError, PackIntegrityError
 from lenses.files import PathLike, atomic_directory, local_path, sweep
+from lenses.grade import UNMEASURED, grade
 from lenses.hub import locate, upload
 from lenses.lens import Heads, Lens
 from lenses.store import PackDirectory, byte_view, file_sha256, sha256_of
@@ -65,6 +68,13 @@ class LensPack:
         """
         sweep(local_path(source).absolute().parent)
         return cls(PackDirectory(*locate(source, revision)))
+
+    @cached_property
+    def vouched_N(self) -> NDArray[np.bool_]:
+        """[N] which lenses are calibrated and were measured. What others say is shown, marked, and never an alarm."""
+        vouched_N: NDArray[np.bool_] = np.array([grade(c.metrics) != UNMEASURED for c in self.hierarchy])
+        vouched_N &= self.heads.calibrated
+        return vouched_N
 
     @classmethod
     def create(

@@ -12,8 +12,12 @@ if TYPE_CHECKING:
     from lenses.concept import Concept, Hierarchy
     from runtime.events import Event, Score
 
-TINT_FROM = 0.5
-"""Calibrated probability from which a word takes the colour of its strongest concept."""
+TINT_FROM = 0.95
+"""Calibrated probability from which a word takes the colour of its strongest concept.
+
+The strongest of some 250 lenses is above 0.8 nearly everywhere: from 0.5 as from 0.8 every word is tinted, and on
+held-out texts of the travelling pack half of the tints name a wrong branch; from 0.95 a third, and a fourth is plain.
+"""
 
 GREY = "#7b7b7b"
 """For what stands beside the matter: frames, legends, what leads to a name. Terminals differ in what `dim` is."""
@@ -53,16 +57,19 @@ class Branches:
 
 
 def strongest_of(event: "Event | None") -> "Score | None":
-    """The concept that a word takes its colour from; None where nothing reaches `TINT_FROM`."""
+    """The concept that a word takes its colour from: the strongest whose lens is calibrated and was measured.
+
+    None where it does not reach `TINT_FROM`. A colour is a claim, and nothing vouches for the claims of other lenses.
+    """
     if event is None:
         return None
-    leaves = event.leaves(1)
-    return leaves[0] if leaves and leaves[0].probability >= TINT_FROM else None
+    strongest = next((score for score in event.ranked() if score.vouched), None)
+    return strongest if strongest and strongest.probability >= TINT_FROM else None
 
 
 def format_probability(score: "Score") -> str:
-    """A probability with two digits; `?` marks a lens that is not calibrated."""
-    return f"{score.probability:.2f}{'' if score.calibrated else '?'}"
+    """A probability with two digits; `?` marks a lens that was not measured or is not calibrated."""
+    return f"{score.probability:.2f}{'' if score.vouched else '?'}"
 
 
 def _muted(colour: str, share: float) -> str:

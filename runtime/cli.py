@@ -248,11 +248,12 @@ def show_pack(
     """
     from lenses.pack import LensPack
     from runtime.display import print_table
-    from runtime.packs import about_rows, level_rows, metric_rows, resolve_pack
+    from runtime.packs import about_rows, grade_rows, level_rows, metric_rows, resolve_pack
 
     opened = LensPack.from_pretrained(resolve_pack(pack))
     print_table(["pack", one_line(opened.path.name)], about_rows(opened))
     print_table(["level", "concepts", "families", "scored"], level_rows(opened))
+    print_table(["grade", "means", "lenses"], grade_rows(opened))
     metrics = metric_rows(opened)
     if metrics:
         print_table(["metric", "lenses", "median", "lowest tenth", "lowest", "concept"], metrics)

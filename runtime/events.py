@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from typing import Any, Literal
 
 import numpy as np
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from lenses.calibration import log_odds, probability
 from lenses.concept import Concept
+from lenses.grade import grade
 from lenses.pack import LensPack
 from runtime.notebook import event_html, run_html
 
@@ -60,19 +62,26 @@ class Score:
     logit: float
     probability: float
     calibrated: bool
+    vouched: bool
+    """Whether its lens is calibrated and was measured: see `LensPack.vouched_N`."""
 
     @property
     def id(self) -> str:
         """The concept's id."""
         return self.concept.id
 
+    @property
+    def grade(self) -> str:
+        """How good its lens was measured to be: a letter, or `unmeasured`; see `lenses.grade`."""
+        return grade(self.concept.metrics)
+
     def __str__(self) -> str:
         return f"{self.concept.id} {self.probability:.2f}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Event:
-    """What the lenses saw at one position of one sequence."""
+    """What the lenses saw at one position of one sequence; equal to itself alone, see `same_content`."""
 
     sequence: int
     """Counts the sequences that the monitor has met, from 0."""
@@ -92,8 +101,8 @@ class Event:
     coverage: Coverage
     failed: tuple[str, ...]
     """Parents whose families could not be read, by id; a level-0 family that failed would be ''."""
-    run: Run = field(compare=False)
-    pack: LensPack = field(compare=False, repr=False)
+    run: Run
+    pack: LensPack = field(repr=False)
 
     @cached_property
     def probabilities(self) -> NDArray[np.float32]:
@@ -108,9 +117,13 @@ class Event:
         odds = log_odds(self.logits, heads.platt_slope[self.scored], heads.platt_offset[self.scored])
         return np.lexsort((self.pack.hierarchy.id_rank[self.scored], -odds))
 
+    def ranked(self) -> Iterator[Score]:
+        """All concepts scored, highest calibrated probability first, ties by concept id."""
+        return map(self._score, self._ranking)
+
     def top(self, n: int) -> list[Score]:
-        """The n concepts of highest calibrated probability, best first, ties by concept id."""
-        return [self._score(at) for at in self._ranking[:n]]
+        """The first n of `ranked`."""
+        return list(islice(self.ranked(), n))
 
     def leaves(self, n: int) -> list[Score]:
         """Like `top`, without concepts that have a scored child at least as probable: the most specific ones."""
@@ -176,6 +189,8 @@ class Event:
                     "level": score.concept.level,
                     "logit": round(score.logit, 5),
                     "probability": round(score.probability, 6),
+                    "calibrated": score.calibrated,
+                    "grade": score.grade,
                 }
                 for score in self.top(show)
             ],
@@ -208,6 +223,7 @@ class Event:
             float(self.logits[at]),
             float(self.probabilities[at]),
             bool(self.pack.heads.calibrated[index]),
+            bool(self.pack.vouched_N[index]),
         )
 
 

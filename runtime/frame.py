@@ -16,7 +16,7 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from lenses.text import one_line
-from runtime.branches import GREY, Branches, Tint, format_probability, strongest_of
+from runtime.branches import GREY, TINT_FROM, Branches, Tint, format_probability, strongest_of
 from runtime.flow import Flow
 from runtime.session import Session
 from runtime.transcript import Word
@@ -57,7 +57,7 @@ class Frame:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._branches: Branches | None = None
-        self._has_uncalibrated = False
+        self._marks_scores = self._may_tint = False
         self._word: Word | None = None
         self._tints: dict[int, Tint] = {}
         self._text = _Paragraphs(session)
@@ -67,7 +67,8 @@ class Frame:
         """Take an event in."""
         if self._branches is None:
             self._branches = Branches(event.pack.hierarchy)
-            self._has_uncalibrated = not event.pack.heads.calibrated.all()
+            vouched_N = event.pack.vouched_N
+            self._marks_scores, self._may_tint = not vouched_N.all(), bool(vouched_N.any())
         words = self._session.add(event)
         strongest = strongest_of(event) if words else None
         for word in words:
@@ -176,8 +177,8 @@ class Frame:
         parts = []
         if self._session.trends:
             parts += [f"{NOT_SCORED} not scored", f"{PROMPT_END} prompt ends"]
-        if self._has_uncalibrated:
-            parts.append("? uncalibrated")
+        if self._marks_scores:
+            parts.append("? unmeasured or uncalibrated")
         while True:
             for lead in _NUMBERS:
                 line = Text.assemble((" " + "   ".join([lead, *parts]), GREY))
@@ -187,8 +188,10 @@ class Frame:
 
     def _legend(self, width: int) -> Text:
         """The branches that gave a word its colour, in the order in which they came; `+3` for three more."""
+        if self._branches is not None and not self._may_tint:
+            return _cut(Text(" no colours: no lens of this pack is calibrated and measured", GREY), width)
         tints = list(dict.fromkeys(self._tints.values()))
-        lead = " a word's colour: " if width >= 80 else " "
+        lead = f" a word's colour, from {TINT_FROM:.2f}: " if width >= 80 else " "
         for count in range(len(tints), -1, -1):
             legend = Text.assemble((lead, GREY))
             for tint in tints[:count]:

@@ -15,6 +15,7 @@ from html import escape
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from lenses.grade import UNMEASURED
 from lenses.text import is_plain, one_line
 from runtime.branches import TINT_FROM, Branches, Tint, format_probability, strongest_of
 from runtime.transcript import TextPieces
@@ -68,7 +69,7 @@ def run_html(events: EventQueue) -> str:
         words = _words(list(told), branches, events.tokenizer, legend)
         title = _small(f"sequence {number}") if by_sequence[0].sequence != by_sequence[-1].sequence else ""
         paragraphs.append(f'{title}<div style="{_TEXT}">{"".join(words)}</div>')
-    notes = ["italic: read", f"coloured from {TINT_FROM:.2f}"]
+    notes = ["italic: read", f"coloured from {TINT_FROM:.2f}", "?: unmeasured or uncalibrated"]
     if events.tokenizer is None:
         notes.append("for words, monitor.attach(model, tokenizer)")
     if hidden := events.dropped + len(events) - len(kept):
@@ -88,7 +89,8 @@ def _row(score: Score, branches: Branches) -> str:
     path = f'<span style="opacity:.65">{lead}</span>{_safe(name)}'
     cells = bar, format_probability(score), path
     shown = "".join(f'<td style="{_CELL}">{cell}</td>' for cell in cells)
-    return f'<tr style="background:none" title="{_safe(score.id)}, logit {score.logit:.3f}">{shown}</tr>'
+    title = f"{score.id}, logit {score.logit:.3f}, {_graded(score)}"
+    return f'<tr style="background:none" title="{_safe(title)}">{shown}</tr>'
 
 
 def _words(
@@ -123,6 +125,12 @@ def _spoken(events: Sequence[Event]) -> Iterator[tuple[int, bool, Event | None]]
         before = event
     if before is not None and before.next_token is not None:
         yield before.next_token, False, before
+
+
+def _graded(score: Score) -> str:
+    """How good the lens is, in words: what a mark at its probability stands for."""
+    said = score.grade if score.grade == UNMEASURED else f"grade {score.grade}"
+    return said if score.calibrated else f"{said}, uncalibrated"
 
 
 def _small(text: str) -> str:

@@ -6,11 +6,13 @@ configurations alone, and does not import torch.
 
 import json
 import statistics
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lenses.config import CONFIG, HOST, PackConfig
 from lenses.errors import PackError, PackMismatch, PackNotFound
+from lenses.grade import GRADES, MEASURED_FROM, UNMEASURED, grade
 from lenses.store import PackDirectory
 from lenses.text import one_line
 from runtime.session import format_bytes
@@ -169,6 +171,17 @@ def level_rows(pack: "LensPack") -> Rows:
         scored = "at every token" if level in pack.config.base_levels else "when a parent is active"
         rows.append([str(level), str(sum(f.rows for f in families)), str(len(families)), scored])
     return rows
+
+
+def grade_rows(pack: "LensPack") -> Rows:
+    """A row for each grade, best first: what it means, and how many lenses have it."""
+    count = Counter(grade(concept.metrics) for concept in pack.hierarchy)
+    (*passing, (_, worst)), lowest = GRADES, GRADES[-2][0]
+    return [
+        *([letter, f"held-out AUROC from {least:.2f}", str(count[letter])] for least, letter in passing),
+        [worst, f"held-out AUROC below {lowest:.2f}", str(count[worst])],
+        [UNMEASURED, f"fewer than {MEASURED_FROM} held-out texts", str(count[UNMEASURED])],
+    ]
 
 
 def metric_rows(pack: "LensPack") -> Rows:

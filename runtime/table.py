@@ -8,6 +8,7 @@ One row for each concept scored at each position; a position without scores (BOS
     concept, level          the concept's id, a category of all ids of the pack, and its depth
     logit, probability      as scored, and calibrated at a class prior of 1/2, in fp32
     calibrated              whether the lens is; else its probability is no more than a squashed logit
+    grade                   how good it was measured to be, an ordered category: unmeasured, F, D ... A
 
 Knows nothing about how events come about or are shown.
 """
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from lenses.errors import ExtraMissing
+from lenses.grade import GRADES, UNMEASURED, grade
 from lenses.pack import LensPack
 from runtime.events import Event
 
@@ -40,6 +42,8 @@ def to_frame(events: Iterable[Event], pack: LensPack) -> Any:
         return pd.Series(list(values), dtype=dtype).repeat(counts).reset_index(drop=True)
 
     hierarchy = pack.hierarchy
+    worst_first = [UNMEASURED, *(letter for _, letter in reversed(GRADES))]
+    grade_N = pd.Categorical([grade(c.metrics) for c in hierarchy], worst_first, ordered=True)
     return pd.DataFrame(
         {
             "sequence": each((event.sequence for event in kept), "int64"),
@@ -52,5 +56,6 @@ def to_frame(events: Iterable[Event], pack: LensPack) -> Any:
             "logit": np.concatenate([none_F, *(event.logits for event in kept)]),
             "probability": np.concatenate([none_F, *(event.probabilities for event in kept)]),
             "calibrated": pack.heads.calibrated[scored_I],
+            "grade": grade_N[scored_I],
         }
     )

@@ -57,12 +57,13 @@ def random_first_layers(
 
 
 def with_metrics(hierarchy: Hierarchy, rng: np.random.Generator) -> Hierarchy:
-    """The same hierarchy with random metrics and thresholds, as a trained pack has."""
+    """The same hierarchy with random metrics and thresholds, as a trained pack has; one lens in five is unmeasured."""
 
-    def measured(concept: Concept) -> Concept:
-        return replace(concept, metrics={"auroc": float(rng.uniform(0.5, 1))}, threshold=float(rng.random()))
+    def measured(index: int, concept: Concept) -> Concept:
+        metrics = {"auroc": float(rng.uniform(0.5, 1)), "positives": 4 if index % 5 == 1 else 40}
+        return replace(concept, metrics=metrics, threshold=float(rng.random()))
 
-    return Hierarchy(measured(concept) for concept in hierarchy.concepts)
+    return Hierarchy(measured(index, concept) for index, concept in enumerate(hierarchy.concepts))
 
 
 def make_pack(

@@ -18,12 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenses.concept import Concept, Hierarchy
-from lenses.grade import grade
+from lenses.grade import GRADES, MEASURED_FROM, grade
 from lenses.pack import LensPack
-from runtime.branches import TINT_FROM, Branches
-from runtime.events import Event
+from runtime.branches import TINT_FROM, Branches, strongest_of
+from runtime.events import Event, Score
 from runtime.monitor import Monitor, MonitorStats
-from runtime.packs import about_rows
+from runtime.packs import about_rows, grade_rows
 from runtime.session import Pace, format_bytes
 from runtime.transcript import Transcript, Word
 from runtime.wording import special_name, visible
@@ -56,6 +56,8 @@ def page_contents(
     return {
         "title": title,
         "tint_from": TINT_FROM,
+        "grades": [[letter, least] for least, letter in GRADES],
+        "measured_from": MEASURED_FROM,
         "prompt": sum(word.is_read for word in words),
         "words": [visible(word.text) for word in words],
         "marks": {
@@ -85,11 +87,14 @@ def _seen(hierarchy: Hierarchy, events: Iterable[Event], more: Iterable[int]) ->
 
 
 def _event(event: Event, seen: NDArray[np.int64], pace: Pace | None) -> dict[str, Any]:
+    def number_of(score: Score) -> int:
+        return int(np.searchsorted(seen, event.pack.hierarchy.index(score.id)))
+
     numbers = np.searchsorted(seen, event.scored)
     begins = np.flatnonzero(np.diff(numbers, prepend=-2) != 1)
     lengths = np.diff(begins, append=len(numbers))
-    listed = [event.pack.hierarchy.index(score.id) for score in event.leaves(LISTED)]
     rounded = np.rint(event.probabilities.astype(np.float64) * _STEPS).astype("<u2")
+    strongest = strongest_of(event)
     coverage, run = event.coverage, event.run
     step_ms = None if pace is None else pace.step_ms.get(event.position)
     return {
@@ -98,7 +103,8 @@ def _event(event: Event, seen: NDArray[np.int64], pace: Pace | None) -> dict[str
         "state": event.state,
         "runs": np.stack([numbers[begins], lengths], axis=1).ravel().tolist(),
         "p": base64.b64encode(rounded.tobytes()).decode("ascii"),
-        "top": np.searchsorted(seen, listed).tolist(),
+        "top": [number_of(score) for score in event.leaves(LISTED)],
+        "tint": None if strongest is None else number_of(strongest),
         "coverage": [coverage.expected, coverage.scored, coverage.pending, coverage.failed, coverage.cut],
         "failed": list(event.failed),
         "tiers": [run.hot, run.warm, run.cold],
@@ -116,6 +122,7 @@ def _concepts(pack: LensPack, seen: NDArray[np.int64]) -> dict[str, Any]:
         "name": [concept.name for concept in concepts],
         "parent": np.where(parents < 0, -1, np.searchsorted(seen, parents)).tolist(),
         "calibrated": "".join("01"[int(pack.heads.calibrated[index])] for index in seen),
+        "vouched": "".join("01"[int(pack.vouched_N[index])] for index in seen),
         "grade": [grade(concept.metrics) for concept in concepts],
         "auroc": [_metric(concept, "auroc") for concept in concepts],
         "positives": [_metric(concept, "positives") for concept in concepts],
@@ -146,7 +153,8 @@ def _time(pace: Pace | None) -> dict[str, Any] | None:
 def _facts(
     monitor: Monitor, transcript: Transcript, events: Sequence[Event], facts: Sequence[tuple[str, str]]
 ) -> list[tuple[str, Rows]]:
-    about = [["pack", monitor.pack.path.name], *about_rows(monitor.pack)]
+    grades = ", ".join(f"{count} {name}" for name, _, count in grade_rows(monitor.pack) if count != "0")
+    about = [["pack", monitor.pack.path.name], *about_rows(monitor.pack), ["grades", grades]]
     return [
         ("Run", [[name, value] for name, value in facts] + _counts(monitor.stats(), transcript, events)),
         ("Configuration", _configuration(monitor)),

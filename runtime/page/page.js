@@ -44,16 +44,20 @@
     return kept.join(" › ");
   };
   const isCalibrated = (concept) => data.concepts.calibrated[concept] === "1";
+  /* Nothing vouches for a lens that was not measured or is not calibrated: it is marked, pale, and gives no colour. */
+  const isVouched = (concept) => data.concepts.vouched[concept] === "1";
+  const trust = (concept) => (isVouched(concept) ? "" : " unsure");
 
-  const said = (probability, concept) => probability.toFixed(2) + (isCalibrated(concept) ? "" : "?");
+  const said = (probability, concept) => probability.toFixed(2) + (isVouched(concept) ? "" : "?");
   const graded = (concept) => {
     const { auroc, grade } = data.concepts;
-    return grade[concept] === "unmeasured" ? "unmeasured" : `${grade[concept]}, AUROC ${auroc[concept].toFixed(2)}`;
+    if (grade[concept] === "unmeasured") return "unmeasured";
+    return `${grade[concept]}, AUROC ${(Math.floor(100 * auroc[concept]) / 100).toFixed(2)}`; // rounded up, it could be that of a better grade
   };
   const explained = (concept) => [
     ids[concept],
-    isCalibrated(concept) ? "" : "? marks a lens that is not calibrated",
-    data.concepts.positives[concept] === null ? "" : plural(data.concepts.positives[concept], "held-out positive", "held-out positives"),
+    isCalibrated(concept) ? "" : "not calibrated",
+    data.concepts.positives[concept] === null ? "" : plural(data.concepts.positives[concept], "held-out text", "held-out texts"),
   ].filter(Boolean).join("; ");
 
   for (const event of data.events) {
@@ -65,8 +69,6 @@
         event.of[event.runs[run] + step] = (bytes.charCodeAt(at) + 256 * bytes.charCodeAt(at + 1)) / 65535;
       }
     }
-    const first = event.top[0];
-    event.strongest = first !== undefined && event.of[first] >= data.tint_from ? first : null;
   }
   const words = data.words.map((text, index) => ({
     index, text,
@@ -139,12 +141,12 @@
       if (!isMark) lanes.forEach((concept, lane) => {
         const probability = event ? event.of[concept] : NaN;
         const paint = Number.isNaN(probability) ? "transparent"
-          : `color-mix(in srgb, ${colour(concept)} ${(8 + 92 * probability).toFixed(0)}%, transparent)`;
+          : `color-mix(in srgb, ${colour(concept)} ${((8 + 92 * probability) * (isVouched(concept) ? 1 : 0.4)).toFixed(0)}%, transparent)`;
         add(paint, "100% 2.5px", `0 calc(100% - ${(lanes.length - 1 - lane) * 4}px)`, "padding-box");
       });
-      if (event && event.strongest !== null) {
-        const share = FAINTEST + (STRONGEST - FAINTEST) * (event.of[event.strongest] - data.tint_from) / (1 - data.tint_from);
-        add(`color-mix(in srgb, ${colour(event.strongest)} ${(100 * share).toFixed(1)}%, transparent)`, "100% 100%", "0 0", lanes.length && !isMark ? "content-box" : "padding-box");
+      if (event && event.tint !== null) {
+        const share = FAINTEST + (STRONGEST - FAINTEST) * (event.of[event.tint] - data.tint_from) / (1 - data.tint_from);
+        add(`color-mix(in srgb, ${colour(event.tint)} ${(100 * share).toFixed(1)}%, transparent)`, "100% 100%", "0 0", lanes.length && !isMark ? "content-box" : "padding-box");
       }
       const style = wordElements[index].style;
       style.backgroundImage = layers.map(({ paint }) => `linear-gradient(${paint}, ${paint})`).join(", ");
@@ -159,8 +161,8 @@
   function layLegend() {
     const tinted = new Map();
     for (const word of words) {
-      if (word.event && word.event.strongest !== null) {
-        const branch = top[word.event.strongest];
+      if (word.event && word.event.tint !== null) {
+        const branch = top[word.event.tint];
         tinted.set(branch, (tinted.get(branch) ?? 0) + 1);
       }
     }
@@ -171,13 +173,19 @@
       }, make("span", { className: "swatch" }), make("span", { className: "label" }, names[branch]), " ",
       make("span", { className: "count" }, String(number)))));
     }
-    const ramp = tinted.size ? colour([...tinted].sort((a, b) => b[1] - a[1])[0][0]) : "#888888";
-    $("scale").append(
-      make("span", {}, `Tint: how probable the word’s strongest concept is, from ${data.tint_from.toFixed(2)}`),
-      make("i", { style: { background: `linear-gradient(90deg, color-mix(in srgb, ${ramp} ${100 * FAINTEST}%, transparent), color-mix(in srgb, ${ramp} ${100 * STRONGEST}%, transparent))` } }),
-      make("span", {}, "to 1.00."),
-      make("span", {}, make("em", {}, "Italic"), ": read as the prompt. Upright: written; its concepts were active before the word was."),
-    );
+    const ramp = colour([...tinted].sort((a, b) => b[1] - a[1])[0]?.[0]);
+    if (tinted.size) $("scale").append(make("span", {}, "Tint: how probable the strongest measured concept is, ",
+      make("span", { className: "ramp" }, `from ${data.tint_from.toFixed(2)} `,
+        make("i", { style: { background: `linear-gradient(90deg, color-mix(in srgb, ${ramp} ${100 * FAINTEST}%, transparent), color-mix(in srgb, ${ramp} ${100 * STRONGEST}%, transparent))` } }),
+        " to 1.00.")));
+    else $("scale").append(make("span", {}, data.concepts.vouched.includes("1")
+      ? `No word has a tint: no measured concept reaches ${data.tint_from.toFixed(2)}.`
+      : "No word has a tint: no lens seen here is calibrated and measured."));
+    $("scale").append(make("span", {}, make("em", {}, "Italic"), ": read as the prompt. Upright: written; its concepts were active before the word was."));
+    const from = data.grades.map(([letter, least], place) => `${letter} ${place ? "" : "from "}${place + 1 < data.grades.length ? least.toFixed(2) : "below"}`);
+    $("grades").append(
+      `Grade: the lens’s AUROC on held-out texts, ${from.join(", ")}. `, make("em", {}, "Unmeasured"),
+      `: fewer than ${data.measured_from} such texts. “?” marks what is unmeasured or not calibrated: it gives no colour.`);
   }
 
   $("lanes").addEventListener("change", tintText);
@@ -209,6 +217,7 @@
       const values = words.map((word) => (word.event ? word.event.of[concept] : NaN));
       const svg = strip({ first: values.map((p) => (p >= 0 ? 100 * p : 0)), missing: values.map(Number.isNaN), half: true });
       svg.style.setProperty("--c", colour(concept));
+      svg.classList.toggle("unsure", !isVouched(concept));
       const best = peakAt[concept] < 0 ? "never scored" : `peak ${said(peak[concept], concept)} at ${called(words[peakAt[concept]])}`;
       return make("div", { className: "track", role: "group", "aria-label": `${names[concept]}: ${best}, ${plural(on[concept], "word", "words")} from ${data.tint_from.toFixed(2)}`, data: { track: concept } },
         make("div", { className: "track-head", style: { "--c": colour(concept) } },
@@ -263,7 +272,7 @@
 
   function conceptButton(concept, value, share, title) {
     return make("button", {
-      type: "button", className: "concept", title, "aria-pressed": state.tracks.includes(concept), data: { concept },
+      type: "button", className: `concept${trust(concept)}`, title, "aria-pressed": state.tracks.includes(concept), data: { concept },
       style: { "--c": colour(concept) },
     },
     make("span", { className: "line" }, make("span", { className: "label" }, names[concept]), make("span", { className: "value" }, value)),
@@ -323,7 +332,7 @@
       const isOpen = below.length > 0 && (opened.has(concept) || (!closed.has(concept) && below.some((child) => lit[child])));
       const p = of[concept];
       const value = Number.isNaN(p) ? "not scored" : said(p, concept);
-      const item = make("li", {}, make("div", { className: "node", style: { "--c": colour(concept), "--a": Number.isNaN(p) ? 0 : p * p } },
+      const item = make("li", {}, make("div", { className: `node${trust(concept)}`, style: { "--c": colour(concept), "--a": Number.isNaN(p) ? 0 : p * p } },
         make("button", {
           type: "button", className: below.length ? "fold" : "fold leaf", "aria-expanded": isOpen,
           "aria-label": `${names[concept]}: ${plural(below.length, "concept", "concepts")} below`, data: { fold: concept },
@@ -518,7 +527,7 @@
     found.replaceChildren(...matches.map((concept, place) => make("li", { role: "option", id: `f${place}`, data: { found: concept }, style: { "--c": colour(concept) } },
       make("span", {}, make("span", { className: "swatch" }), names[concept]),
       make("span", { className: "value" }, state.tracks.includes(concept) ? "chosen" : Number.isNaN(peak[concept]) ? "not scored" : `peak ${said(peak[concept], concept)}`),
-      make("span", { className: "path" }, above(concept) || "top of the hierarchy"))));
+      make("span", { className: "path" }, `${above(concept) || "top of the hierarchy"} · ${graded(concept)}`))));
     if (query && !matches.length) found.append(make("li", { role: "option", className: "nothing", "aria-disabled": "true", "aria-selected": "false" }, "No concept of that name was seen."));
     found.hidden = !query;
     search.setAttribute("aria-expanded", !found.hidden);

@@ -1,33 +1,22 @@
-"""A headless Chromium for these tests, started once; they are skipped, with the reason, where there is none.
+"""A headless Chromium for these tests, started once a file; they are skipped, with the reason, where there is none."""
 
-Debian: `apt-get install chromium`. `CHROMIUM` in the environment names another one.
-"""
-
-import os
-import shutil
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
+from chromium import open_chromium
 
-_FLAGS = [
-    "--no-sandbox",  # a container's root has no other way
-    *("--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-]
-_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+from lenses.errors import ExtraMissing
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(
+    scope="module"
+)  # not longer: playwright runs once at a time, and a script that is tested may want it
 def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip(
-        "playwright.sync_api", reason="playwright is not installed: pip install '.[dev]' brings it"
-    )
-    named = [os.environ["CHROMIUM"]] if "CHROMIUM" in os.environ else _NAMES
-    found = next((path for path in map(shutil.which, named) if path), None)
-    if found is None:
-        pytest.skip(f"no Chromium here (looked for {', '.join(named)}): apt-get install chromium")
-    with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=found, headless=True, args=_FLAGS)
-        yield chromium
-        chromium.close()
+    with ExitStack() as stack:
+        try:
+            opened = stack.enter_context(open_chromium())
+        except ExtraMissing as missing:
+            pytest.skip(str(missing))
+        yield opened

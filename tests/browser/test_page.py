@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from runtime.branches import Branches, strongest_of
+from runtime.branches import TINT_FROM, Branches, strongest_of
 from runtime.events import Event, Score
 from runtime.page import format_page
 from runtime.page.contents import LISTED
@@ -62,7 +62,7 @@ def word(page: Any, position: int) -> Any:
 
 
 def said(score: Score) -> str:
-    return f"{score.probability:.2f}{'' if score.calibrated else '?'}"
+    return f"{score.probability:.2f}{'' if score.vouched else '?'}"
 
 
 def listed(page: Any) -> list[tuple[str, str]]:
@@ -215,12 +215,57 @@ def test_the_hierarchy_is_lit_where_the_word_is(opened: Open, watched: Watched) 
     page.locator("#tab-top").press("ArrowRight")
     lit = set(page.locator("#tree .label.lit").all_inner_texts())
     by_name = {score.concept.name: score.probability for score in watched.events[2].top(100)}
-    assert lit == {name for name, probability in by_name.items() if probability >= 0.5}
+    assert lit == {name for name, probability in by_name.items() if probability >= TINT_FROM}
     rest = page.locator("#tree .rest").first
     rows = page.locator("#tree .node").count()
     rest.press("Enter")
     assert page.locator("#tree .node").count() > rows
     assert page.evaluate("document.activeElement.className") == "rest", "the focus stays where it was"
+
+
+def test_grades_are_explained_and_what_nothing_vouches_for_is_marked(opened: Open, watched: Watched) -> None:
+    page = opened()
+    told = page.locator("#grades").inner_text()
+    assert "A from 0.98, B 0.95, C 0.90, D 0.80, F below" in told
+    assert "fewer than 10" in told
+    word(page, 2).click()
+    event, seen = watched.events[2], set()
+    for item, score in zip(page.locator("#top .concept").all(), event.leaves(LISTED), strict=True):
+        graded = item.locator(".grade").inner_text()
+        assert (
+            graded == "unmeasured"
+            if score.grade == "unmeasured"
+            else graded.startswith(f"{score.grade}, AUROC 0.")
+        )
+        opacity = float(item.locator(".gauge i").evaluate("e => getComputedStyle(e).opacity"))
+        assert (opacity < 1) is not score.vouched
+        seen.add((score.vouched, score.grade == "unmeasured"))
+    assert len(seen) > 1
+    page.locator("#tab-tree").click()
+    for score in event.top(99):
+        node = page.locator(".node", has=page.get_by_text(score.concept.name, exact=True))
+        if node.count():
+            assert node.locator(".value").inner_text() == said(score)
+            assert ("unsure" in node.get_attribute("class").split()) is not score.vouched
+    page.keyboard.press("/")
+    page.keyboard.type("person")
+    assert page.locator("#found .path").first.inner_text() == "top of the hierarchy · unmeasured"
+    page.keyboard.press("Enter")
+    strip = page.locator(".track", has_text="person")
+    assert "unmeasured" in strip.locator(".path").inner_text()
+    assert strip.locator(".bars").evaluate("e => getComputedStyle(e).opacity") == "0.4"
+
+
+def test_a_page_without_tints_says_why(opened: Open, watched: Watched, tmp_path: Path) -> None:
+    quiet = [event for event in watched.events if strongest_of(event) is None]
+    path = tmp_path / "quiet.html"
+    transcript = Transcript.of(watched.tokenizer, watched.events)
+    for w in transcript.words:
+        w.event = w.event if w.event in quiet else None
+    path.write_text(format_page(watched.monitor, transcript), encoding="utf-8")
+    page = opened(path)
+    assert "No word has a tint: no measured concept reaches 0.95." in page.locator("#scale").inner_text()
+    assert page.locator("#legend li").count() == 0
 
 
 def test_colours_follow_the_system_until_they_are_told(opened: Open) -> None:

@@ -35,6 +35,7 @@ from lenses.errors import (
     PhoropterError,
     WriteError,
 )
+from lenses.grade import UNMEASURED, grade
 from lenses.lens import Heads
 from tests.packs import make_pack, random_first_layers, random_heads, tree_nodes
 
@@ -221,6 +222,15 @@ def test_a_pack_can_be_made_again_around_the_host_that_is_already_in_its_place(t
     second = make_pack(tmp_path / "p", host_dir=tmp_path / "p" / "host", seed=1)
     assert first.identity != second.identity
     assert (second.host_dir / "model.safetensors").read_bytes() == bytes(range(256))
+
+
+def test_a_lens_is_vouched_for_where_it_is_calibrated_and_was_measured(pack):
+    expected = [
+        bool(calibrated) and grade(concept.metrics) != UNMEASURED
+        for concept, calibrated in zip(pack.hierarchy, pack.heads.calibrated, strict=True)
+    ]
+    assert pack.vouched_N.tolist() == expected
+    assert 0 < sum(expected) < pack.heads.calibrated.sum(), "some calibrated ones are unmeasured"
 
 
 def test_a_pack_without_a_host_has_none(pack):

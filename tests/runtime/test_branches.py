@@ -39,8 +39,28 @@ def test_what_is_unlikely_gives_no_colour(watched: Watched) -> None:
     assert strongest_of(None) is None
 
 
-def test_a_lens_that_is_not_calibrated_is_marked(watched: Watched) -> None:
+def test_a_lens_that_nothing_vouches_for_gives_no_colour(watched: Watched) -> None:
+    event, pack = watched.events[5], watched.pack
+    for id in ("artifact", "person"):  # not calibrated; calibrated, but not measured
+        index = pack.hierarchy.index(id)
+        assert not pack.vouched_N[index]
+        logits = np.where(event.scored == index, 50, -50) / pack.heads.platt_slope[event.scored]
+        loud = replace(event, logits=logits.astype(np.float32))
+        assert loud.top(1)[0].id == id
+        assert loud.top(1)[0].probability > TINT_FROM
+        assert strongest_of(loud) is None
+        second = int(event.scored[pack.vouched_N[event.scored]][0])
+        heard = replace(loud, logits=np.where(event.scored == second, 40, loud.logits).astype(np.float32))
+        assert heard.top(1)[0].id == id
+        strongest = strongest_of(heard)
+        assert strongest is not None
+        assert strongest.id == pack.hierarchy.concepts[second].id
+
+
+def test_a_lens_that_nothing_vouches_for_is_marked(watched: Watched) -> None:
     scores = watched.events[5].top(99)
-    assert {score.calibrated for score in scores} == {True, False}
+    kinds = {(score.calibrated, score.grade == "unmeasured") for score in scores}
+    assert {(True, False), (False, False), (True, True)} <= kinds
     for score in scores:
-        assert format_probability(score).endswith("?") is not score.calibrated
+        assert score.vouched is (score.calibrated and score.grade != "unmeasured")
+        assert format_probability(score).endswith("?") is not score.vouched

@@ -195,6 +195,12 @@ def test_pack_list_show_and_verify(run: Type) -> None:
     code, said, _ = run("pack", "show", packs.DEFAULT_PACK)
     assert code == 0
     assert "\n0\t3\t1\tat every token\n1\t6\t3\tat every token\n2\t12\t6\twhen a parent is active\n" in said
+    counted = re.findall(
+        r"\n([ABCDF]|unmeasured)\t[^\n]* (?:AUROC from \d\.\d\d|AUROC below 0\.80|texts)\t(\d+)", said
+    )
+    assert [grade for grade, _ in counted] == [*"ABCDF", "unmeasured"]
+    assert sum(int(lenses) for _, lenses in counted) == 21
+    assert ("unmeasured", "4") in counted
     assert re.search(r"\nauroc\t21\t0\.\d{3}\t", said)
     code, said, _ = run("pack", "verify", f"lens_packs/{packs.DEFAULT_PACK}")
     assert code == 0

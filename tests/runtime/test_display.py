@@ -97,12 +97,12 @@ def test_what_was_not_scored_is_said(watched: Watched) -> None:
     assert "not scored: non_finite [9 lenses" in plain(watched, [*watched.events[:2], nothing])
 
 
-def test_an_uncalibrated_lens_is_marked(watched: Watched) -> None:
-    flags = {score.concept.name: score.calibrated for score in watched.events[3].leaves(100)}
+def test_a_lens_that_nothing_vouches_for_is_marked(watched: Watched) -> None:
+    flags = {score.concept.name: score.vouched for score in watched.events[3].leaves(4)}
     assert set(flags.values()) == {True, False}, "the tiny pack has both kinds"
     line = plain(watched, watched.events[:4]).splitlines()[2]
     for score in watched.events[3].leaves(4):
-        mark = "" if score.calibrated else r"\?"
+        mark = "" if score.vouched else r"\?"
         assert re.search(rf"{score.concept.name} \d\.\d\d{mark}(,|$| )", line)
 
 

@@ -3,6 +3,7 @@
 import io
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -168,7 +169,7 @@ def test_the_help_says_what_fits_and_only_what_is_there(watched: Watched) -> Non
     }
     assert "evidence 9 to 1" in help_at[40]
     assert "9 to 1" in help_at[100]
-    for said in ("· not scored", "│ prompt ends", "? uncalibrated"):
+    for said in ("· not scored", "│ prompt ends", "? unmeasured or uncalibrated"):
         assert said in help_at[100]
     assert "not scored" not in help_at[101]
     assert "9 to 1 (0.50: none either way)" in help_at[140]
@@ -181,11 +182,28 @@ def test_the_legend_names_the_branches_that_were_seen_or_counts_them(watched: Wa
         for score in map(strongest_of, watched.events)
         if score is not None
     }
-    wide = row_of(plain(frame.lines(100, 40, colours=True)), "a word's colour")
+    wide = row_of(plain(frame.lines(100, 40, colours=True)), "a word's colour, from 0.95:")
     assert set(re.findall(r"■ (\w+)", wide)) == seen
     narrow = next(line for line in plain(frame.lines(14, 40, colours=True)) if "■" in line)
     assert len(seen) > 1
     assert narrow.endswith(f"+{len(seen) - narrow.count('■')}")
+
+
+def test_a_lens_that_nothing_vouches_for_is_marked_in_the_panel(watched: Watched) -> None:
+    scores = watched.events[-1].leaves(99)
+    assert {score.vouched for score in scores} == {True, False}
+    lines = plain(frame_of(watched, show=len(scores)).lines(100, None, colours=True))
+    at = next(i for i, line in enumerate(lines) if "active before" in line)
+    for line, score in zip(lines[at + 1 :], scores, strict=False):
+        assert f"{score.probability:.2f}{' ' if score.vouched else '?'}" in line
+
+
+def test_where_nothing_may_give_a_colour_the_legend_says_so(tmp_path: Path) -> None:
+    watched = watch(tmp_path / "p", new_tokens=4)
+    watched.pack.vouched_N[:] = False
+    lines = plain(frame_of(watched).lines(100, 40, colours=True))
+    assert " no colours: no lens of this pack is calibrated and measured" in lines
+    assert not any("a word's colour" in line for line in lines)
 
 
 def test_a_word_has_the_colour_of_its_strongest_concept(watched: Watched) -> None:

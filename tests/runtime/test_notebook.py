@@ -69,6 +69,11 @@ def test_an_event_is_its_strongest_concepts_with_bars_and_paths(watched: Watched
     for score in event.leaves(8):
         assert format_probability(score) in read.texts
         assert " > ".join(branches.path(score.concept)) in shown
+        tooltip = next(value for _, value in read.attributes if value.startswith(f"{score.id}, logit"))
+        assert ("unmeasured" in tooltip, "uncalibrated" in tooltip) == (
+            score.grade == "unmeasured",
+            not score.calibrated,
+        )
         bar = f"width:{100 * score.probability:.1f}%;background:{branches.tint(score.concept).colour}"
         assert any(bar in value for _, value in read.attributes)
     assert "position 6 of sequence 0" in shown
@@ -91,12 +96,18 @@ def test_a_run_is_its_text_tinted_as_the_terminal_does(watched: Watched) -> None
     assert "".join(text for _, text in words) == watched.tokenizer.decode(ids, skip_special_tokens=True)
     speakers = [*watched.events[1:4], *watched.events[3:]]
     branches = Branches(watched.pack.hierarchy)
+    tints = []
     for place, ((given, _), event) in enumerate(zip(words, speakers, strict=True)):
         strongest = strongest_of(event)
-        assert strongest is not None
-        assert f"background:{branches.tint(strongest.concept).colour}" in given["style"]
-        assert ("italic" in given["style"]) is (place < 3), "of the prompt"
-        assert given["title"].startswith(f"{strongest.concept.name} {format_probability(strongest)}")
+        style = given.get("style") or ""
+        tints.append(strongest is not None)
+        assert ("background" in style) is (strongest is not None)
+        if strongest is not None:
+            assert f"background:{branches.tint(strongest.concept).colour}" in style
+        assert ("italic" in style) is (place < 3), "of the prompt"
+        first = event.leaves(1)[0]
+        assert given["title"].startswith(f"{first.concept.name} {format_probability(first)}")
+    assert set(tints) == {True, False}
     assert {text for _, text in read.spans[3 + NEW_TOKENS :]} <= set(BRANCHES)
 
 

@@ -34,7 +34,9 @@ def test_a_line_is_the_event(tmp_path: Path, watched: Watched) -> None:
             *("top", "scored", "coverage", "run"),
         ]
     assert [len(line["top"]) for line in lines] == [0] + [3] * 9, "BOS is not scored"
-    assert list(lines[1]["top"][0]) == ["id", "name", "level", "logit", "probability"]
+    assert list(lines[1]["top"][0]) == [
+        *("id", "name", "level", "logit", "probability", "calibrated", "grade")
+    ]
 
 
 def test_ctrl_c_keeps_what_was_written(tmp_path: Path, watched: Watched) -> None:

@@ -24,6 +24,7 @@ COLUMNS = {
     "logit": "float32",
     "probability": "float32",
     "calibrated": "bool",
+    "grade": "category",
 }
 
 
@@ -36,6 +37,8 @@ def test_a_row_for_every_score(watched: Watched) -> None:
     frame = watched.monitor.to_pandas()
     assert {name: str(dtype) for name, dtype in frame.dtypes.items()} == COLUMNS
     assert len(frame) == sum(len(event.scored) for event in watched.events)
+    assert set(frame["grade"]) > {"unmeasured"}
+    assert set(frame[frame["grade"] > "unmeasured"]["grade"]) == set(frame["grade"]) - {"unmeasured"}
     for event in watched.events:
         rows = frame[frame["position"] == event.position].set_index("concept")
         assert len(rows) == len(event.scored)
@@ -46,6 +49,7 @@ def test_a_row_for_every_score(watched: Watched) -> None:
                 np.float32(score.probability),
             )
             assert (row["level"], row["calibrated"]) == (score.concept.level, score.calibrated)
+            assert row["grade"] == score.grade
             assert (row["token"], row["next_token"], row["phase"]) == (
                 event.token,
                 event.next_token,

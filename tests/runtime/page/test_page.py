@@ -15,7 +15,8 @@ import pytest
 
 from lenses.concept import Hierarchy
 from lenses.errors import ConceptNotFound
-from runtime.branches import Branches
+from lenses.grade import grade
+from runtime.branches import Branches, strongest_of
 from runtime.events import Coverage, Event, Run
 from runtime.monitor import Monitor
 from runtime.page import embedded_json, format_page
@@ -103,6 +104,8 @@ def test_every_score_of_every_event_is_there(watched: Watched) -> None:
         probabilities = np.frombuffer(base64.b64decode(told["p"]), "<u2") / 65_535
         np.testing.assert_allclose(probabilities, event.probabilities, atol=0.5 / 65_535 + 1e-7)
         assert [ids[number] for number in told["top"]] == [score.id for score in event.leaves(LISTED)]
+        strongest = strongest_of(event)
+        assert (None if told["tint"] is None else ids[told["tint"]]) == (strongest and strongest.id)
         coverage = event.coverage
         assert told["coverage"] == [
             *(coverage.expected, coverage.scored, coverage.pending, coverage.failed, coverage.cut)
@@ -138,6 +141,8 @@ def test_concepts_come_with_path_colour_calibration_and_measurement(watched: Wat
         assert (columns["id"][parent] if parent >= 0 else None) == concept.parent
         assert columns["name"][number] == concept.name
         assert columns["calibrated"][number] == "01"[bool(heads.calibrated[index])]
+        assert columns["vouched"][number] == "01"[bool(watched.pack.vouched_N[index])]
+        assert columns["grade"][number] == grade(concept.metrics)
         assert columns["auroc"][number] == pytest.approx(concept.metrics["auroc"], abs=1e-4)
         if parent < 0:
             assert data["colours"][str(number)] == branches.tint(concept).colour
@@ -146,7 +151,14 @@ def test_concepts_come_with_path_colour_calibration_and_measurement(watched: Wat
 def test_facts_name_host_pack_and_configuration_and_no_place_on_this_machine(watched: Watched) -> None:
     page = page_of(watched, title="tiny/host", facts=[("sampling", "seed 7")])
     told = json.dumps(data_of(page)["facts"])
-    for value in ("seed 7", watched.pack.identity, "resid_post.2", "10 families a level", "0 failed"):
+    for value in (
+        "seed 7",
+        watched.pack.identity,
+        "resid_post.2",
+        "10 families a level",
+        "0 failed",
+        "4 unmeasured",
+    ):
         assert value in told
     assert data_of(page)["problems"] == []
     assert str(watched.pack.path.parent) not in page
