@@ -22,7 +22,7 @@ CONCEPTS, FAMILIES, HEADS = "concepts.jsonl", "families.json", "heads.safetensor
 HOST = "host"
 
 _SITE = re.compile(r"resid_post\.(0|[1-9]\d{0,4})")
-_POOLING = re.compile(r"token|mean|ema:(0?\.\d{1,9})")
+_POOLING = re.compile(r"token|mean|(?:ema|ewm):(0?\.\d{1,9})")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _MOST = 2**40  # any count beyond is damage, and safe from overflow below it
 
@@ -57,7 +57,7 @@ class InputConfig:
     norm: Literal["none", "rms", "layer"] = "rms"
     eps: float = 1e-6
     pooling: str = "token"
-    """`token`, `mean`, or `ema:a` with 0 < a < 1."""
+    """`token`, `mean`, or `ema:a` or `ewm:a` with 0 < a < 1; see `lenses.state`."""
 
     def __post_init__(self) -> None:
         _choice("input.norm", self.norm, ("none", "rms", "layer"))
@@ -65,12 +65,12 @@ class InputConfig:
         object.__setattr__(self, "eps", float(self.eps))
         match = _POOLING.fullmatch(self.pooling) if isinstance(self.pooling, str) else None
         if match is None or (match[1] is not None and not 0 < float(match[1]) < 1):
-            _wrong("input.pooling", self.pooling, "token, mean, or ema:a with 0 < a < 1")
+            _wrong("input.pooling", self.pooling, "token, mean, or ema:a or ewm:a with 0 < a < 1")
 
     @property
     def decay(self) -> float | None:
-        """The a of `ema:a`; None for the other poolings."""
-        return float(self.pooling[4:]) if self.pooling.startswith("ema:") else None
+        """The a of `ema:a` and of `ewm:a`; None for the other poolings."""
+        return float(self.pooling[4:]) if self.pooling.startswith(("ema:", "ewm:")) else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ Each row is normalised as the pack says, in fp32, then pooled causally over its 
 
     token    s_t = h_t
     ema:a    s_0 = h_0,  s_t = a s_(t-1) + (1 - a) h_t
+    ewm:a    s_t = the mean of h_0 .. h_t with weights a^t .. 1: ema:a without its long memory of the first row
     mean     s_t = the mean of h_0 .. h_t
 
 Training, calibration and serving all come through here, so a lens meets the same numbers in all three. Arithmetic is
@@ -46,9 +47,12 @@ class Pool:
     def push(self, row: Floats) -> Floats:
         """Take the next normalised row in and return its input state, of the same shape."""
         self.count += 1
-        if self.config.decay is not None:
-            decay = np.float32(self.config.decay)
-            fed = row if self.running is None else decay * self.running + (1 - decay) * row
+        if (decay := self.config.decay) is not None:
+            kept = np.float32(decay)
+            if self.config.pooling.startswith("ewm:"):
+                # Of the weights so far, 1 + a + .. + a^t, what the rows before this one have.
+                kept = np.float32(decay * (1 - decay ** (self.count - 1)) / (1 - decay**self.count))
+            fed = row if self.running is None else kept * self.running + (1 - kept) * row
             state: Floats = fed.astype(np.float32)
             self.running = state
             return state

@@ -46,7 +46,7 @@ from lenses.training import Samples, TrainingConfig
 from runtime.blocks import block_at
 from runtime.host import Host, load_host
 
-POOLINGS = ("token", "ema:0.5", "ema:0.8", "ema:0.9", "mean")
+POOLINGS = ("token", "ema:0.5", "ema:0.8", "ema:0.9", "ewm:0.8", "ewm:0.9", "ewm:0.95", "mean")
 NORM: Literal["layer"] = "layer"
 """As `train_lenses` has it."""
 

@@ -9,7 +9,7 @@ from lenses.config import InputConfig
 from lenses.state import Pool, input_states, normalise
 
 NORMS = ["none", "rms", "layer"]
-POOLINGS = ["token", "mean", "ema:0.8"]
+POOLINGS = ["token", "mean", "ema:0.8", "ewm:0.8"]
 
 
 def rows(count: int, hidden: int = 24, seed: int = 0) -> np.ndarray:
@@ -22,7 +22,9 @@ def test_pools_are_what_their_formulas_say() -> None:
     for row in h[1:]:
         ema.append(0.8 * ema[-1] + 0.2 * row)
     means = [h[: t + 1].mean(axis=0) for t in range(len(h))]
-    for pooling, expected in (("token", h), ("mean", means), ("ema:0.8", ema)):
+    weighted = [np.average(h[: t + 1], axis=0, weights=0.8 ** np.arange(t, -1, -1)) for t in range(len(h))]
+    by_hand = (("token", h), ("mean", means), ("ema:0.8", ema), ("ewm:0.8", weighted))
+    for pooling, expected in by_hand:
         found = input_states(h.astype(np.float32), InputConfig(norm="none", pooling=pooling))
         assert found == pytest.approx(np.array(expected), rel=1e-5, abs=1e-5)
 
