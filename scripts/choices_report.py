@@ -238,7 +238,7 @@ def _variant_table(report: Record, columns: Mapping[str, tuple[str, int]], title
 
     rows = [
         (
-            "default, another seed" if one["field"] == "seed" else one["name"],
+            f"default, {one['name']}" if one["field"] == "seed" else one["name"],
             *(cell(one, name) for name in names),
             f"{one['seconds']:.0f}",
         )
@@ -249,6 +249,7 @@ def _variant_table(report: Record, columns: Mapping[str, tuple[str, int]], title
 
 def _method(report: Record) -> str:
     asked = report["run"]["configuration"]
+    seeds = sum(one["field"] == "seed" for one in report["variants"])
     return (
         "## How it was measured\n\n"
         "- *Texts*: one of each validation synset; negatives of a concept are all other texts, *siblings*: those of "
@@ -265,7 +266,10 @@ def _method(report: Record) -> str:
         "finds most with a quarter of the lenses scored, "
         "over the branches at hand only. *Active*: concepts beyond the base of probability 1/2 or more; *recall*: "
         "those of them that the walk scores.\n"
-        "- *Noise* is one pair of seeds on the same texts: it says nothing of what other texts would change.\n"
+        f"- *Noise* is the largest difference that another seed made to the default ({seeds} tried), same texts: it "
+        "says nothing of what other texts would change.\n"
+        "- The texts are a sentence or a few. A pool that never forgets (`mean`) is not tried here by a text that "
+        "changes its subject.\n"
     )
 
 

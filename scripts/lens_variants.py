@@ -1,7 +1,7 @@
 """Ways of training lenses that are compared, one thing changed at a time, and what a lens trained so reaches.
 
 `VALUES` is the list: a field of `TrainingConfig` and the values to try; one line adds a field. The same configuration
-with another seed is among the variants: what that changes is noise.
+with other seeds is among the variants: what that changes is noise.
 
 A variant is tried on whole branches of the hierarchy (`branches`), so that siblings and parents stay together.
 
@@ -37,7 +37,10 @@ VALUES: Mapping[str, tuple[Any, ...]] = {
     "weight_decay": (0.001, 0.01, 0.1),
     "coherence": (0.0, 0.03, 0.1, 0.3, 1.0),
 }
-"""Field of `TrainingConfig` to the values that are tried; half and twice the steps, and another seed, go with them."""
+"""Field of `TrainingConfig` to the values that are tried; half and twice the steps, and other seeds, go with them."""
+
+OTHER_SEEDS = 2
+"""With how many other seeds the default is trained. One pair may agree in a metric by chance."""
 
 BASE_LEVELS = (0,)
 """Where the walk begins; the shallowest base leaves it most to find."""
@@ -68,7 +71,8 @@ def shown(value: Any) -> str:
 
 def variants(default: TrainingConfig) -> list[Variant]:
     """The default, then every way of changing one field of it."""
-    values = {"seed": (default.seed + 1,), **VALUES, "steps": (max(1, default.steps // 2), 2 * default.steps)}
+    seeds = tuple(default.seed + more for more in range(1, OTHER_SEEDS + 1))
+    values = {"seed": seeds, **VALUES, "steps": (max(1, default.steps // 2), 2 * default.steps)}
     return [Variant(None, None, default)] + [
         Variant(field, value, replace(default, **{field: value}))
         for field, some in values.items()

@@ -129,13 +129,13 @@ def test_no_more_than_another_seed_makes_is_called_noise() -> None:
     score, auroc, _ = row(text, "dropout 0")
     assert (score, auroc) == ("0.9050 (+0.0050, noise)", "0.9050 (+0.0050, noise)")
     assert row(text, "widths 32-16")[0] == "**0.9300** (+0.0300)"
-    assert row(text, "default, another seed")[0] == "0.9100 (+0.0100, noise)"
+    assert row(text, "default, seed 1")[0] == "0.9100 (+0.0100, noise)"
     assert row(text, "dropout 0.3")[0] == "0.8500 (-0.0500)"
     # How many are active is neither good nor bad: no value of it is the best.
     walk = text.split("Probabilities and the walk:")[1]
     assert "**3.0" not in walk
     assert row(walk, "dropout 0.3")[1] == "2.0000 (-1.0000)"
-    assert row(walk, "default, another seed")[1] == "3.5000 (+0.5000, noise)"
+    assert row(walk, "default, seed 1")[1] == "3.5000 (+0.5000, noise)"
 
 
 def test_results_of_earlier_runs_are_named() -> None:

@@ -117,7 +117,7 @@ def test_every_site_pooling_and_variant_is_measured(finished: tuple[Path, Report
         (f"resid_post.{block}", pooling) for block in range(hosts.BLOCKS) for pooling in ("token", "ema:0.8")
     ]
     names = [one["name"] for one in report["variants"]]
-    assert names == ["default", "seed 1", "widths 4-3", "dropout 0", "steps 3", "steps 12"]
+    assert names == ["default", "seed 1", "seed 2", "widths 4-3", "dropout 0", "steps 3", "steps 12"]
     assert report["variants"][0]["training"] == {
         **report["shipped"]["training"],
         "steps": 6,
@@ -200,12 +200,12 @@ def test_another_question_is_asked_anew_and_only_that(
     monkeypatch.setattr(choose_lenses, "measure", measure)
     monkeypatch.setattr(choose_lenses, "compare", compare)
     first = run(sources, tmp_path)
-    assert (measure.count, compare.count) == (6, 1)
+    assert (measure.count, compare.count) == (7, 1)
     second = run(sources, tmp_path, "--steps=5")
-    assert (measure.count, compare.count) == (12, 1), "the sites do not depend on steps"
+    assert (measure.count, compare.count) == (14, 1), "the sites do not depend on steps"
     assert first["run"]["configuration_sha256"] != second["run"]["configuration_sha256"]
     run(sources, tmp_path, "--seed=4")
-    assert (measure.count, compare.count) == (18, 2)
+    assert (measure.count, compare.count) == (21, 2)
 
 
 def test_the_page_can_be_made_again_from_the_json_and_names_what_is_shipped(
