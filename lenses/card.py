@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from lenses.concept import Hierarchy
 from lenses.config import HOST, PackConfig
+from lenses.grade import worst_first
 
 _TOP = 12
 
@@ -47,7 +48,7 @@ def _lines(name: str, config: PackConfig, hierarchy: Hierarchy) -> Iterator[str]
     yield f"| walk | opens {config.top_k} families a level at most, from probability {config.load_threshold:g} |"
     for metric, values in sorted(_metrics(hierarchy).items()):
         yield (
-            f"| {metric} | median {statistics.median(values):.3f}, lowest {min(values):.3f}, "
+            f"| {metric} | median {statistics.median(values):.3f}, worst {worst_first(metric, values)[0]:.3f}, "
             f"measured for {len(values)} lenses |"
         )
     yield f"| licence | {config.licence} |"

@@ -1,6 +1,6 @@
 """A lens's grade: what its card says of it, in one letter that everything which shows lenses agrees on."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 MEASURED_FROM = 10
 """Held-out positives from which a lens counts as measured."""
@@ -18,3 +18,8 @@ def grade(metrics: Mapping[str, float]) -> str:
     if auroc is None or metrics.get("positives", MEASURED_FROM) < MEASURED_FROM:
         return UNMEASURED
     return next((letter for least, letter in GRADES if auroc >= least), GRADES[-1][1])
+
+
+def worst_first(metric: str, values: Iterable[float]) -> list[float]:
+    """The values of a metric of `concepts.jsonl`, the worst lens's first: the highest where that is an error."""
+    return sorted(values, reverse=metric.endswith("_error"))

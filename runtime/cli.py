@@ -256,7 +256,7 @@ def show_pack(
     print_table(["grade", "means", "lenses"], grade_rows(opened))
     metrics = metric_rows(opened)
     if metrics:
-        print_table(["metric", "lenses", "median", "lowest tenth", "lowest", "concept"], metrics)
+        print_table(["metric", "lenses", "median", "worst tenth", "worst", "concept"], metrics)
 
 
 @pack_app.command("verify")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from lenses.config import CONFIG, HOST, PackConfig
 from lenses.errors import PackError, PackMismatch, PackNotFound
-from lenses.grade import GRADES, MEASURED_FROM, UNMEASURED, grade
+from lenses.grade import GRADES, MEASURED_FROM, UNMEASURED, grade, worst_first
 from lenses.store import PackDirectory
 from lenses.text import one_line
 from runtime.session import format_bytes
@@ -185,20 +185,23 @@ def grade_rows(pack: "LensPack") -> Rows:
 
 
 def metric_rows(pack: "LensPack") -> Rows:
-    """A row for each metric that was measured: lenses, median, lowest tenth, lowest, and which that is."""
-    found: dict[str, list[tuple[float, str]]] = {}
+    """A row for each metric that was measured: lenses, median, worst tenth, worst, and a lens that is that."""
+    found: dict[str, dict[str, float]] = {}
     for concept in pack.hierarchy.concepts:
         for metric, value in concept.metrics.items():
-            found.setdefault(metric, []).append((value, concept.id))
+            found.setdefault(metric, {})[concept.id] = value
     rows = []
     for metric, measured in sorted(found.items()):
-        measured.sort()
-        values = [value for value, _ in measured]
-        tenth = values[len(values) // 10]
+        values = worst_first(metric, measured.values())
+        worst = min(name for name, value in measured.items() if value == values[0])
         rows.append(
-            [metric, str(len(values)), f"{statistics.median(values):.3f}", f"{tenth:.3f}", f"{values[0]:.3f}",
-             measured[0][1]]
-        )  # fmt: skip
+            [
+                metric,
+                str(len(values)),
+                *(f"{v:.3f}" for v in (statistics.median(values), values[len(values) // 10], values[0])),
+                worst,
+            ]
+        )
     return rows
 
 

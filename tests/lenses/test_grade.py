@@ -1,6 +1,6 @@
 import pytest
 
-from lenses.grade import grade
+from lenses.grade import grade, worst_first
 
 
 @pytest.mark.parametrize(
@@ -20,3 +20,8 @@ from lenses.grade import grade
 )
 def test_a_lens_is_graded_only_where_it_was_measured(metrics: dict[str, float], letter: str) -> None:
     assert grade(metrics) == letter
+
+
+def test_the_worst_error_is_the_largest_and_the_worst_area_the_smallest() -> None:
+    assert worst_first("auroc", [0.9, 0.7, 0.8]) == [0.7, 0.8, 0.9]
+    assert worst_first("calibration_error", [0.01, 0.3, 0.02]) == [0.3, 0.02, 0.01]
