@@ -291,7 +291,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--share", type=float, default=0.25, help="share of the lenses that variants are trained of (0.25)")
     add("--steps", type=int, default=400, help="steps of the default variant (400)")
     add("--positions", type=int, default=shipped.positions, help="sampled positions a text, its last aside")
-    add("--tellings", type=int, default=shipped.tellings, help="ways a synset is told to train variants on")
+    add("--tellings", type=int, default=1, help="ways a synset is told to train variants on (1)")
     add("--seed", type=int, default=shipped.seed)
     add("--sample", type=int, default=None, help="only so many validation synsets: a quick try")
     return parser.parse_args(argv)

@@ -309,7 +309,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--out", type=Path, default=Path("lens_packs/wordnet-mini"))
     parser.add_argument("--site", default="resid_post.3")
-    parser.add_argument("--pooling", default="ema:0.8", help="token, mean, ema:a or ewm:a")
+    parser.add_argument("--pooling", default="ewm:0.9", help="token, mean, ema:a or ewm:a")
     parser.add_argument("--widths", type=lambda text: tuple(map(int, text.split("-"))), default=(16, 8))
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--positions", type=int, default=4, help="sampled positions a text, its last aside")
