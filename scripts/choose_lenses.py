@@ -5,9 +5,9 @@
                                                          a quick try whose numbers mean nothing
 
 What it does, in order:
-1. site and pooling: every site of the host crossed with `POOLINGS`, by ridge regression (`ridge_inputs`);
-2. the lenses at one site and pooling: one thing changed at a time (`lens_variants`), on a share of the branches. Lenses
-   are calibrated on one half of the validation synsets and measured on the other;
+1. site and pooling: every site of the host crossed with `POOLINGS`, by ridge regression (`choosing.inputs`);
+2. the lenses at one site and pooling: one thing changed at a time (`choosing.variants`), on a share of the branches.
+   Lenses are calibrated on one half of the validation synsets and measured on the other;
 3. says what was best, by how much, and whether that is more than another seed does.
 
 It reads training and validation synsets only; the held-out ones stay unseen until the pack is judged. Every result is
@@ -25,15 +25,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from choices_report import choices, markdown
-from controls import RIDGE_PENALTY
-from journal import Journal
-from lens_variants import BASE_LEVELS, WALKED, Parts, branches, measure, variants
+from choosing.inputs import Told, compare
+from choosing.journal import Journal
+from choosing.variants import BASE_LEVELS, WALKED, Parts, branches, measure, variants
+from judging.controls import RIDGE_PENALTY
 from numpy.typing import NDArray
+from pages.choices_report import choices, markdown
+from pages.run_record import RunRecord, sha256_of
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from ridge_inputs import Told, compare
-from run_record import RunRecord, sha256_of
 from train_lenses import Part, collect_part, labels, read_concepts, synsets_of, tell
 from train_lenses import parse as train_lenses_arguments
 

@@ -6,8 +6,8 @@ What it does, in order:
 1. tells every held-out synset once, runs the host over the texts and keeps the input state of every token;
 2. fits the controls on the training part: bag of words, ridge, random directions, lenses on shuffled labels;
 3. judges each lens of 10 or more held-out positives, and the controls beside it, at the text (its last token) and at
-   every token (`judging` has the formulas);
-4. compares the walk down the hierarchy with scoring everything (`expansion_recall`);
+   every token (`judging.metrics` has the formulas);
+4. compares the walk down the hierarchy with scoring everything (`judging.expansion_recall`);
 5. writes what came out, good or bad.
 
 It needs the pack's host inside the pack, and WordNet (Debian's package `wordnet-base`). `--sample N` takes N held-out
@@ -27,10 +27,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from expansion_report import WALKED, compare_expansion
-from judging import BINS, SEED, Bools, is_measured
-from lens_groups import grades
-from lens_verdicts import (
+from data.parts import EVERY_TOKEN, POSITIONS, Part, collect_states, read_part
+from judging.expansion import WALKED, compare_expansion
+from judging.metrics import BINS, SEED, Bools, is_measured
+from judging.redrawn import DRAWS, Redrawn
+from judging.scorers import Scorer, fit_scorers
+from judging.telling_words import COUNT, telling_words, without_words
+from judging.thresholds import must_show
+from judging.verdicts import (
     LENS,
     HeldOut,
     Record,
@@ -40,15 +44,11 @@ from lens_verdicts import (
     pooled_reliability,
     summary,
 )
-from parts import EVERY_TOKEN, POSITIONS, Part, collect_states, read_part
-from redrawn import DRAWS, Redrawn
-from report_files import plain, write
+from pages.files import plain, write
+from pages.lens_groups import grades
+from pages.run_record import RunRecord
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from run_record import RunRecord
-from scorers import Scorer, fit_scorers
-from telling_words import COUNT, telling_words, without_words
-from thresholds import must_show
 
 from lenses.calibration import probability
 from lenses.errors import ConfigError, PackNotFound, PhoropterError

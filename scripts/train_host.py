@@ -35,9 +35,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from counting import Trigram, Unigram, perplexity, trigrams
-from host_corpus import Corpus, batches_of, encode, padded
-from host_recipe import (
+from host.corpus import Corpus, batches_of, encode, padded
+from host.counting import Trigram, Unigram, perplexity, trigrams
+from host.recipe import (
     HOST_ID,
     PAD,
     Recipe,

@@ -10,7 +10,7 @@ What it does, in order:
 4. calibrates on the rest of these, on scores as served (first layers as stored, by the bank), and chooses there how
    the pack is to be walked: what finds most while a quarter of all lenses is scored;
 5. measures every lens on the tenth of synsets that neither host nor lenses have seen, and writes what it reaches to
-   `concepts.jsonl` (`judging` has the formulas);
+   `concepts.jsonl` (`judging.metrics` has the formulas);
 6. records what the lenses say of one fixed text, for `phoropter doctor` to compare with.
 """
 
@@ -26,14 +26,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from expansion_recall import best_within, curve
-from judging import FALSE_POSITIVES, concept_metrics, placements, threshold
-from lens_states import collect
+from data.lens_states import collect
+from data.wordnet_texts import Texts
+from judging.expansion_recall import best_within, curve
+from judging.metrics import FALSE_POSITIVES, concept_metrics, placements, threshold
+from judging.thresholds import MOST_SCORED
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from thresholds import MOST_SCORED
-from wordnet_texts import Texts
 
 from lenses.bank import Bank
 from lenses.calibration import fit_platt, probability
@@ -258,8 +258,8 @@ def fit_platt_by_part(
 def measure(hierarchy: Hierarchy, heads: Heads, logits_SN: Floats, part: Part) -> Hierarchy:
     """The hierarchy with what its lenses reach on texts that neither host nor lenses have seen.
 
-    Metrics are `judging.concept_metrics` at a text's last position, and `auroc_sampled` at sampled positions. A lens
-    that is measured and calibrated has a threshold. A lens of too few positives has nothing but their number.
+    Metrics are `judging.metrics.concept_metrics` at a text's last position, and `auroc_sampled` at sampled positions.
+    A lens that is measured and calibrated has a threshold. A lens of too few positives has nothing but their number.
     """
     last = part.last_S
     positive_SN = part.samples.positive(slice(None))

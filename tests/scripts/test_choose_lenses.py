@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import choose_lenses
-import lens_variants
 import pytest
-import ridge_inputs
 import torch
-from choices_report import markdown
 from choose_lenses import calibrates, main
+from choosing import inputs as ridge_inputs
+from choosing import variants as lens_variants
+from data.wordnet_texts import Texts
+from pages.choices_report import markdown
 from train_lenses import part_of
-from wordnet_texts import Texts
 
 from lenses.importers.wordnet import Synset, read_wordnet
 from lenses.training import TrainingConfig

@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import controls
-import expansion_report
 import pytest
 from judge_lenses import main
-from lens_report import markdown
-from thresholds import must_show
+from judging import controls
+from judging import expansion as expansion_report
+from judging.thresholds import must_show
+from pages.lens_report import markdown
 
 from lenses.grade import grade
 from lenses.importers.wordnet import is_held_out, read_wordnet

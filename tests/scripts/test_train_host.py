@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from host_corpus import Corpus, batches_of, encode, padded
-from host_recipe import BOS, EOS, HOST_ID, Recipe, host_config, train_tokenizer
+from host.corpus import Corpus, batches_of, encode, padded
+from host.recipe import BOS, EOS, HOST_ID, Recipe, host_config, train_tokenizer
 from hypothesis import given
 from hypothesis import strategies as st
 from train_host import Training, main, measure, next_token_loss, save_host

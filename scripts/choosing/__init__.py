@@ -1,0 +1,1 @@
+"""Ways of making lenses, compared on validation synsets."""

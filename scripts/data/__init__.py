@@ -1,0 +1,1 @@
+"""Texts of WordNet, and the input states that a host makes of them."""

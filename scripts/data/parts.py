@@ -1,0 +1,60 @@
+"""Parts of WordNet's synsets, each told once: texts, labels, and what the host makes of them.
+
+Shapes: X texts, N concepts.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from judging.metrics import SEED, Bools
+from rich.progress import Progress
+from train_lenses import labels, part_of
+
+from data.lens_states import States, collect
+from data.wordnet_texts import Texts
+from lenses.importers.wordnet import WordNet
+from lenses.pack import LensPack
+from runtime.host import Host
+
+POSITIONS = 4
+"""Sampled positions of a training text, its last aside: what the controls are fitted on."""
+EVERY_TOKEN = 1 << 30
+"""As many positions as a text has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The texts of some synsets, with tokens and labels."""
+
+    texts: list[str]
+    ids: list[list[int]]
+    """The host's tokens of each text, BOS included."""
+    positive_XN: Bools
+    """[X, N] whether a text is of the concept or of one below it."""
+
+
+def read_part(name: str, wordnet: WordNet, host: Host, pack: LensPack, sample: int | None) -> Part:
+    """The synsets of a part, told once; of a `sample` evenly spaced ones."""
+    synsets = [synset for synset in wordnet.values() if part_of(synset) == name]
+    if sample is not None:
+        wanted = min(len(synsets), sample if name == "held-out" else 4 * sample)
+        synsets = [synsets[at] for at in np.linspace(0, len(synsets) - 1, wanted).astype(int)]
+    texts = Texts(wordnet)
+    told = [texts.document(synset, seed=1, epoch=0) for synset in synsets]
+    longest = host.model.config.max_position_embeddings
+    ids = [one[:longest] for one in host.tokenizer(told)["input_ids"]]
+    return Part(told, ids, labels(wordnet, synsets, pack.hierarchy))
+
+
+def collect_states(part: Part, pack: LensPack, host: Host, progress: Progress, positions: int) -> States:
+    """Input states of a part's texts, as served."""
+    return collect(
+        host,
+        part.texts,
+        site=pack.config.site,
+        config=pack.config.input,
+        positions=positions,
+        seed=SEED,
+        progress=progress,
+        title=f"{len(part.texts)} texts",
+    )

@@ -1,0 +1,1 @@
+"""How well lenses tell what they are for: scores, controls, verdicts, and what the walk misses."""

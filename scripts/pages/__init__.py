@@ -1,0 +1,1 @@
+"""Reports as people read them: run records, tables, pictures, pages in Markdown."""

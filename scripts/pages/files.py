@@ -1,0 +1,45 @@
+"""A report on lenses as files: JSON, the page, its pictures."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from judging.metrics import Estimate
+from judging.verdicts import Record
+
+from lenses.files import write_atomically
+from pages.lens_pictures import pictures
+from pages.lens_report import markdown
+
+
+def plain(value: Any) -> Any:
+    """The value as JSON has it: an estimate as [value, low, high], numbers to four digits."""
+    if isinstance(value, Estimate):
+        return plain((value.value, value.low, value.high))
+    if isinstance(value, Mapping):
+        return {key: plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(one) for one in value]
+    return float(f"{value:.4g}") if isinstance(value, float) else value
+
+
+def to_json(report: Record) -> str:
+    """The report as JSON, a lens a line."""
+    head = {name: value for name, value in report.items() if name != "lenses"}
+    text = json.dumps(head, indent=1, ensure_ascii=False, allow_nan=False)
+    lenses = ",\n".join(
+        json.dumps(one, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        for one in report["lenses"]
+    )
+    return f'{text[:-2]},\n "lenses": [\n{lenses}\n]}}\n'
+
+
+def write(report: Record, out: Path) -> list[Path]:
+    """Write `out`.json, `out`.md and the pictures beside them; returns their paths."""
+    drawn = {f"pictures/{out.name}-{name}.svg": svg for name, svg in pictures(report).items()}
+    texts = {f"{out.name}.json": to_json(report), f"{out.name}.md": markdown(report, sorted(drawn)), **drawn}
+    (out.parent / "pictures").mkdir(parents=True, exist_ok=True)
+    for name, text in texts.items():
+        write_atomically(out.parent / name, text)
+    return [out.parent / name for name in texts]
