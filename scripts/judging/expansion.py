@@ -24,6 +24,7 @@ from judging.expansion_recall import (
     walk,
 )
 from judging.metrics import SEED, Bools
+from judging.strongest import strongest
 from judging.thresholds import LEAST_RECALL, MOST_SCORED
 from judging.verdicts import Record, quantiles
 from lenses.bank import Bank
@@ -85,6 +86,7 @@ def compare_expansion(pack: LensPack, states: States, positive_XN: Bools) -> Rec
             for least in PROBABILITIES
             for some_PN in [active(hierarchy, heads, base_levels, logits_PN, least)]
         ],
+        "strongest": list(strongest(pack, logits_PN, served.scored_PN, positive_XN[text_P])),
         "by_place": [
             {
                 "first": first,

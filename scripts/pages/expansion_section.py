@@ -115,6 +115,27 @@ def expansion(report: Record, shown: Mapping[str, str]) -> str:
     )
 
 
+def strongest(report: Record) -> str:
+    """What the strongest concept of a position is worth."""
+    return (
+        "## What a word's colour is worth\n\n"
+        "A word takes the colour of the strongest concept whose lens is calibrated and measured, where its probability "
+        "is high enough. At the same positions, of the lenses that the walk scored:\n\n"
+        + table(
+            ("probability", "share of tokens", "the text is of that concept", "of its branch (level 0)"),
+            [
+                (
+                    f"{row['probability']:g} or more",
+                    number(row["said"]),
+                    number(row["concept_true"]),
+                    number(row["branch_true"]),
+                )
+                for row in report["expansion"]["strongest"]
+            ],
+        )
+    )
+
+
 def undominated(curve: Sequence[Record]) -> list[Record]:
     """The points than which no cheaper one finds as much, cheapest first."""
     chosen: list[Record] = []

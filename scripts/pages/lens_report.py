@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from judging.verdicts import Record
 
-from pages.expansion_section import expansion
+from pages.expansion_section import expansion, strongest
 from pages.lens_sections import (
     against_thresholds,
     at_text_and_tokens,
@@ -41,6 +41,7 @@ def markdown(report: Record, drawn: Sequence[str]) -> str:
             confusions(report),
             calibration(report, shown),
             expansion(report, shown),
+            strongest(report),
             _method(report),
         ]
     )
