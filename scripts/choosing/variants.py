@@ -20,7 +20,7 @@ import torch
 from judging.controls import ServedLenses
 from judging.expansion_recall import active, best_within, curve
 from judging.thresholds import MOST_SCORED
-from train_lenses import WALK_THRESHOLDS, WALK_TOP_K, Part, fit_platt_by_part
+from train_lenses import Part, fit_platt_by_part
 
 from choosing.metrics import metrics
 from lenses.calibration import probability
@@ -44,6 +44,10 @@ OTHER_SEEDS = 2
 
 BASE_LEVELS = (0,)
 """Where the walk begins; the shallowest base leaves it most to find."""
+
+TOP_K = (10, 20, 40, 80)
+THRESHOLDS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5)
+"""Of the walks that are compared."""
 
 WALKED = 500
 """Positions at which the walk is followed."""
@@ -158,9 +162,7 @@ def walked(hierarchy: Hierarchy, heads: Heads, logits_SN: Floats) -> dict[str, f
     """What the best walk that the budget allows finds at some of the positions."""
     picked = np.sort(np.random.default_rng(0).permutation(len(logits_SN))[:WALKED])
     logits_PN = logits_SN[picked]
-    best = best_within(
-        curve(hierarchy, heads, logits_PN, [BASE_LEVELS], WALK_TOP_K, WALK_THRESHOLDS), MOST_SCORED
-    )
+    best = best_within(MOST_SCORED, curve(hierarchy, heads, logits_PN, [BASE_LEVELS], TOP_K, THRESHOLDS))
     return {
         "active": float(active(hierarchy, heads, BASE_LEVELS, logits_PN).sum(axis=1).mean()),
         "recall": best.recall,

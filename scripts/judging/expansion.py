@@ -13,10 +13,12 @@ import numpy as np
 from data.lens_states import States
 
 from judging.controls import ServedLenses
+from judging.cost import TIMED, configuration_of, cost
 from judging.expansion_recall import (
     Walked,
     active,
     best_within,
+    cheapest_with,
     curve,
     omniscient_recall,
     ratio,
@@ -67,8 +69,7 @@ def compare_expansion(pack: LensPack, states: States, positive_XN: Bools) -> Rec
     order = rng.permutation(len(picked))[:CURVE_WALKED]
     bases = dict.fromkeys([tuple(base_levels), *CURVE_BASES])
     points = list(curve(hierarchy, heads, logits_PN[order], bases, CURVE_TOP_K, CURVE_THRESHOLDS))
-    good = [point for point in points if point.recall >= LEAST_RECALL]
-    cheapest = min(good, key=lambda point: point.share_scored) if good else None
+    best, cheapest = best_within(MOST_SCORED, points), cheapest_with(LEAST_RECALL, points)
     return {
         "positions": len(picked),
         "defaults": {
@@ -117,8 +118,15 @@ def compare_expansion(pack: LensPack, states: States, positive_XN: Bools) -> Rec
         },
         "curve_positions": len(order),
         "curve": [asdict(point) for point in points],
-        "best_within": asdict(best_within(points, MOST_SCORED)),
-        "cheapest": asdict(cheapest) if cheapest else None,
+        "cost": list(
+            cost(
+                pack,
+                states_PD[:TIMED],
+                [configuration_of(best), MonitorConfig(), MonitorConfig(exhaustive=True)],
+            )
+        ),
+        "best_within": asdict(best),
+        "cheapest": asdict(cheapest) if cheapest.recall >= LEAST_RECALL else None,
         "omniscient": [
             {"base_levels": list(base), "share_scored": MOST_SCORED}
             | {

@@ -165,13 +165,24 @@ def curve(
         )
 
 
-def best_within(points: Iterable[Point], most_scored: float) -> Point:
+def best_within(most_scored: float, points: Iterable[Point]) -> Point:
     """The point that finds most among those that score at most that share; the cheapest where none does."""
-    points = list(points)
-    affordable = [point for point in points if point.share_scored <= most_scored]
-    if not affordable:
-        return min(points, key=lambda point: point.share_scored)
-    return max(affordable, key=lambda point: (point.recall, -point.share_scored))
+    return max(
+        points,
+        key=lambda at: (
+            at.share_scored <= most_scored,
+            at.recall * (at.share_scored <= most_scored),
+            -at.share_scored,
+        ),
+    )
+
+
+def cheapest_with(least_recall: float, points: Iterable[Point]) -> Point:
+    """The point that scores least among those of at least that recall; the one that finds most where none has it."""
+    return max(
+        points,
+        key=lambda at: (at.recall >= least_recall, at.recall * (at.recall < least_recall), -at.share_scored),
+    )
 
 
 def omniscient_recall(

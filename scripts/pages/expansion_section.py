@@ -45,9 +45,8 @@ def expansion(report: Record, shown: Mapping[str, str]) -> str:
     early, late = found["by_place"][0], found["by_place"][-1]
     best, cheapest = found["best_within"], found["cheapest"]
     cost = (
-        f"Recall {LEAST_RECALL} costs most of the saving: the cheapest point of the curve that has it, "
-        f"{_setting(cheapest)}, scores {cheapest['share_scored']:.1%} of the lenses in "
-        f"{cheapest['families_opened']:.0f} families a position."
+        f"The cheapest point that has recall {LEAST_RECALL}, {_setting(cheapest)}, scores "
+        f"{cheapest['share_scored']:.1%} of the lenses, in {cheapest['families_opened']:.0f} families a position."
         if cheapest
         else f"No point of the curve has recall {LEAST_RECALL}."
     )
@@ -92,6 +91,20 @@ def expansion(report: Record, shown: Mapping[str, str]) -> str:
         + f"\nThe base alone is {found['share_in_base']:.1%} of all lenses. Families that qualified but were "
         f"beyond top-k: {found['families_cut']:.2f} a position, at {found['positions_cut']:.1%} of positions "
         f"some.\n\n{advice}\n\n"
+        + table(
+            ("what is scored", "share of lenses", "ms a position, median", "95 %", "n"),
+            [
+                (
+                    "everything" if row["exhaustive"] else _setting(row),
+                    number(row["share_scored"]),
+                    number(row["milliseconds"]["median"]),
+                    number(row["milliseconds"]["p95"]),
+                    str(row["milliseconds"]["n"]),
+                )
+                for row in found["cost"]
+            ],
+        )
+        + "\nOne position at a time, all families hot, the settings taking turns.\n\n"
         + shown.get("by-expansion", "")
         + f"\nThe curve follows the walk on logits of everything ({found['curve_positions']:,} of the positions). "
         f"At the defaults walk and engine differ at {check['positions_where_engine_and_walk_differ']} of "

@@ -141,6 +141,9 @@ def test_the_walk_is_compared_as_the_engine_walks(report: tuple[Path, dict[str, 
     assert 0 < expansion["share_scored"]["mean"][0] <= 1
     assert {tuple(point["base_levels"]) for point in expansion["curve"]} == {(0,), (0, 1)}
     assert expansion["best_within"] in expansion["curve"]
+    assert [row["exhaustive"] for row in expansion["cost"]] == [False, False, True]
+    assert expansion["cost"][-1]["share_scored"] == 1.0
+    assert all(0 < row["milliseconds"]["median"] <= row["milliseconds"]["p95"] for row in expansion["cost"])
     assert sum(row["positions"] for row in expansion["by_place"]) == expansion["positions"]
     weighed = sum(row["positions"] * row["active"] for row in expansion["by_place"])
     assert weighed == pytest.approx(expansion["positions"] * expansion["active_a_position"], rel=1e-2)

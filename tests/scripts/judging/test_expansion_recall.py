@@ -10,6 +10,7 @@ from judging.expansion_recall import (
     Walked,
     active,
     best_within,
+    cheapest_with,
     curve,
     omniscient_recall,
     recall,
@@ -84,9 +85,13 @@ def test_the_curve_rises_to_everything(tmp_path: Path) -> None:
 
 def test_the_best_point_is_the_one_that_finds_most_for_the_money() -> None:
     cheap, good, dear = (Point((0,), 1, 0.5, r, s, 1.0) for r, s in [(0.2, 0.1), (0.6, 0.2), (0.9, 0.4)])
-    assert best_within([cheap, dear, good], 0.25) == good
-    assert best_within([cheap, dear, good], 0.4) == dear
-    assert best_within([dear, good], 0.01) == good
+    points = [cheap, dear, good]
+    assert best_within(0.25, points) == good
+    assert best_within(0.4, points) == dear
+    assert best_within(0.01, [dear, good]) == good
+    assert cheapest_with(0.5, points) == good
+    assert cheapest_with(0.1, points) == cheap
+    assert cheapest_with(0.95, points) == dear
 
 
 def test_no_walk_finds_more_than_the_omniscient(tmp_path: Path) -> None:
