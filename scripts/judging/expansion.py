@@ -121,7 +121,7 @@ def compare_expansion(pack: LensPack, states: States, positive_XN: Bools) -> Rec
         "cost": list(
             cost(
                 pack,
-                states_PD[:TIMED],
+                states_PD[order[:TIMED]],
                 [configuration_of(best), MonitorConfig(), MonitorConfig(exhaustive=True)],
             )
         ),
