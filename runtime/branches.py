@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 TINT_FROM = 0.98
 """Calibrated probability from which a word takes the colour of its strongest concept.
 
-A colour is a claim. The strongest of some hundreds of lenses is above 0.9 nearly everywhere and then names a wrong branch
-at four words of ten; from 0.98 at a quarter of them, and a third of the words is plain (`reports/wordnet-mini.md`).
+A colour is a claim. The strongest of some hundreds of lenses is above 0.9 nearly everywhere, and then names a wrong
+branch at four words of ten; from 0.98 at a quarter, and a third of the words stays plain (`reports/wordnet-mini.md`).
 """
 
 GREY = "#7b7b7b"
