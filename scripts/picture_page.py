@@ -19,8 +19,8 @@ from lenses.errors import ConfigError, PhoropterError
 from lenses.files import write_atomically
 from runtime.cli import main as phoropter
 
-TRACKS = ("body_of_water.n.01", "vehicle.n.01")
-"""Tracked where the prompt is the usual one, of whose text they make two halves."""
+TRACKS = ("woody_plant.n.01", "flower.n.01")
+"""Tracked where the prompt is the usual one."""
 _SCALE = 1
 """Pixels of the picture a pixel of the page: a README shows it smaller than it is, which is sharp enough."""
 
@@ -63,10 +63,10 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--pack", help="as for `phoropter watch`, like all that is not of the picture")
     parser.add_argument("--model")
-    parser.add_argument("--prompt", default="The river")
+    parser.add_argument("--prompt", default="A rose is")
     parser.add_argument("--max-new-tokens", type=int)
     parser.add_argument("--temperature", type=float)
-    parser.add_argument("--seed", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--track", action="append", metavar="CONCEPT", help=f"usually {' and '.join(TRACKS)}")
     parser.add_argument(
         "--word", type=int, help="the one that is chosen; by default two thirds along the text"
