@@ -264,7 +264,10 @@ def test_a_page_without_tints_says_why(opened: Open, watched: Watched, tmp_path:
         w.event = w.event if w.event in quiet else None
     path.write_text(format_page(watched.monitor, transcript), encoding="utf-8")
     page = opened(path)
-    assert "No word has a tint: no measured concept reaches 0.95." in page.locator("#scale").inner_text()
+    assert (
+        f"No word has a tint: no measured concept reaches {TINT_FROM:.2f}."
+        in page.locator("#scale").inner_text()
+    )
     assert page.locator("#legend li").count() == 0
 
 

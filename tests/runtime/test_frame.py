@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
-from runtime.branches import Branches, strongest_of
+from runtime.branches import TINT_FROM, Branches, strongest_of
 from runtime.events import Coverage, Event
 from runtime.frame import Frame
 from runtime.trend import NOT_SCORED, PROMPT_END
@@ -182,7 +182,7 @@ def test_the_legend_names_the_branches_that_were_seen_or_counts_them(watched: Wa
         for score in map(strongest_of, watched.events)
         if score is not None
     }
-    wide = row_of(plain(frame.lines(100, 40, colours=True)), "a word's colour, from 0.95:")
+    wide = row_of(plain(frame.lines(100, 40, colours=True)), f"a word's colour, from {TINT_FROM:.2f}:")
     assert set(re.findall(r"■ (\w+)", wide)) == seen
     narrow = next(line for line in plain(frame.lines(14, 40, colours=True)) if "■" in line)
     assert len(seen) > 1
