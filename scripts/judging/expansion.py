@@ -93,6 +93,7 @@ def compare_expansion(pack: LensPack, states: States, positive_XN: Bools) -> Rec
                 "first": first,
                 "positions": int(here_P.sum()),
                 "active": float(wanted_PN[here_P].sum(axis=1).mean()),
+                "share_scored": float(share_P[here_P].mean()),
             }
             | recall(wanted_PN[here_P], served.scored_PN[here_P], text_P[here_P], rng).record()
             for first, end in itertools.pairwise((*PLACES, np.inf))

@@ -35,6 +35,7 @@ def expansion(report: Record, shown: Mapping[str, str]) -> str:
             f"from {max(1, row['first'])} on",
             f"{row['positions']:,}",
             f"{row['active']:.1f}",
+            number(row["share_scored"]),
             number(row["recall"]),
         )
         for row in found["by_place"]
@@ -69,7 +70,7 @@ def expansion(report: Record, shown: Mapping[str, str]) -> str:
         f"{number(found['recall_where_true']['recall'])} of {found['recall_where_true']['wanted']:,}.\n\n"
         + table(("concepts of probability", "a position", "recall (95 %)"), probable)
         + "\n"
-        + table(("tokens read", "positions", "active a position", "recall (95 %)"), places)
+        + table(("tokens read", "positions", "active a position", "share scored", "recall (95 %)"), places)
         + "\n"
         + table(("level", "lenses", "wanted", "found", "recall (95 %)"), levels)
         + "\n"

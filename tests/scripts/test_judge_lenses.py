@@ -146,6 +146,8 @@ def test_the_walk_is_compared_as_the_engine_walks(report: tuple[Path, dict[str, 
     assert expansion["cost"][-1]["share_scored"] == 1.0
     assert all(0 < row["milliseconds"]["median"] <= row["milliseconds"]["p95"] for row in expansion["cost"])
     assert sum(row["positions"] for row in expansion["by_place"]) == expansion["positions"]
+    share = sum(row["positions"] * row["share_scored"] for row in expansion["by_place"])
+    assert share == pytest.approx(expansion["positions"] * expansion["share_scored"]["mean"][0], rel=1e-2)
     weighed = sum(row["positions"] * row["active"] for row in expansion["by_place"])
     assert weighed == pytest.approx(expansion["positions"] * expansion["active_a_position"], rel=1e-2)
 
