@@ -31,15 +31,15 @@ from choosing.variants import BASE_LEVELS, WALKED, Parts, branches, measure, var
 from judging.controls import RIDGE_PENALTY
 from numpy.typing import NDArray
 from pages.choices_report import choices, markdown
+from pages.command import make_report
 from pages.run_record import RunRecord, sha256_of
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 from train_lenses import Part, collect_part, labels, read_concepts, synsets_of, tell
 from train_lenses import parse as train_lenses_arguments
 
 from lenses.concept import Hierarchy
 from lenses.config import InputConfig
-from lenses.errors import ConfigError, PhoropterError
+from lenses.errors import ConfigError
 from lenses.files import write_atomically
 from lenses.importers.wordnet import Synset, WordNet, read_wordnet
 from lenses.training import Samples, TrainingConfig
@@ -299,19 +299,14 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run; exit code 2 and one line for what the user can mend."""
-    arguments = parse(argv)
-    command = ["python", "scripts/choose_lenses.py", *(sys.argv[1:] if argv is None else argv)]
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    try:
-        with Progress(*columns, console=Console(stderr=True)) as progress:
-            report = build(arguments, command, progress)
-        paths = write(report, arguments.out)
-    except PhoropterError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(f"wrote {', '.join(map(str, paths))}")
-    print(json.dumps(report["choices"]))
-    return 0
+    return make_report(
+        "scripts/choose_lenses.py",
+        argv,
+        parse(argv),
+        build=build,
+        write=write,
+        summary=lambda report: report["choices"],
+    )
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ synsets and four times as many to train the controls on: quick, and good for not
 
 import argparse
 import hashlib
-import json
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -44,14 +43,14 @@ from judging.verdicts import (
     pooled_reliability,
     summary,
 )
+from pages.command import make_report
 from pages.files import plain, write
 from pages.lens_groups import grades
 from pages.run_record import RunRecord
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 
 from lenses.calibration import probability
-from lenses.errors import ConfigError, PackNotFound, PhoropterError
+from lenses.errors import ConfigError, PackNotFound
 from lenses.grade import MEASURED_FROM, UNMEASURED, grade
 from lenses.importers.wordnet import HELD_OUT_RULE, read_wordnet
 from lenses.lens import Floats
@@ -256,19 +255,14 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run; exit code 2 and one line for what the user can mend."""
-    arguments = parse(argv)
-    command = ["python", "scripts/judge_lenses.py", *(sys.argv[1:] if argv is None else argv)]
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    try:
-        with Progress(*columns, console=Console(stderr=True)) as progress:
-            report = build(arguments, command, progress)
-        paths = write(report, arguments.out)
-    except PhoropterError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(f"wrote {', '.join(map(str, paths))}")
-    print(json.dumps({"must_show": report["must_show"], "seconds": report["run"]["seconds"]}))
-    return 0
+    return make_report(
+        "scripts/judge_lenses.py",
+        argv,
+        parse(argv),
+        build=build,
+        write=write,
+        summary=lambda report: {"must_show": report["must_show"], "seconds": report["run"]["seconds"]},
+    )
 
 
 if __name__ == "__main__":

@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from judging.controls import ServedLenses
+from judging.controls import ServedLenses, pack_of
 from judging.expansion_recall import active, best_within, curve
 from judging.thresholds import MOST_SCORED
 from train_lenses import Part, fit_platt_by_part
@@ -25,10 +24,8 @@ from train_lenses import Part, fit_platt_by_part
 from choosing.metrics import metrics
 from lenses.calibration import probability
 from lenses.concept import Hierarchy
-from lenses.config import HostConfig, InputConfig, LensConfig
 from lenses.lens import Floats, Heads
-from lenses.pack import LensPack
-from lenses.training import TrainedLenses, TrainingConfig, train
+from lenses.training import TrainingConfig, train
 
 VALUES: Mapping[str, tuple[Any, ...]] = {
     "widths": ((8, 8), (16, 8), (32, 16)),
@@ -129,7 +126,7 @@ def measure(
     trained = train(parts.train.samples, hierarchy, training, progress=progress)
     with tempfile.TemporaryDirectory() as scratch:
         # An open pack reads from open files, so that the directory may go.
-        lenses = ServedLenses(served(trained, hierarchy, training, Path(scratch)))
+        lenses = ServedLenses(pack_of(trained, hierarchy, training, Path(scratch) / "pack"))
     ids = [concept.id for concept in hierarchy]
     logits_SN = lenses.score(parts.calibration.samples.states_SD, ids)
     slope, offset, calibrated = fit_platt_by_part(logits_SN, parts.calibration.samples.positive(slice(None)))
@@ -140,22 +137,6 @@ def measure(
         hierarchy, logits_SN, samples, parts.measured.last_S, probability(logits_SN, slope, offset)
     )
     return found | walked(hierarchy, heads, logits_SN)
-
-
-def served(trained: TrainedLenses, hierarchy: Hierarchy, training: TrainingConfig, scratch: Path) -> LensPack:
-    """The lenses as a pack, first layers as they are stored; its host is none."""
-    hidden = trained.first_layers[0].shape[1]
-    return LensPack.create(
-        scratch / "pack",
-        host=HostConfig("none", None, hidden, 1, "fp32"),
-        site="resid_post.0",
-        input=InputConfig(),
-        lens=LensConfig("mlp", training.widths),
-        base_levels=(0,),
-        hierarchy=hierarchy,
-        first_layers=[layer.to(torch.bfloat16) for layer in trained.first_layers],
-        heads=trained.heads,
-    )
 
 
 def walked(hierarchy: Hierarchy, heads: Heads, logits_SN: Floats) -> dict[str, float]:

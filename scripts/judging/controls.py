@@ -24,7 +24,7 @@ from lenses.concept import Hierarchy
 from lenses.config import HostConfig, InputConfig, LensConfig
 from lenses.lens import Floats
 from lenses.pack import LensPack
-from lenses.training import Samples, TrainingConfig, train
+from lenses.training import Samples, TrainedLenses, TrainingConfig, train
 
 RIDGE_PENALTY = 1e-3
 SHUFFLED_STEPS = 100
@@ -105,9 +105,16 @@ def shuffled(samples: Samples, pack: LensPack, concepts: Sequence[int], scratch:
         widths=(widths[0], widths[1]), steps=SHUFFLED_STEPS, batch=SHUFFLED_BATCH, seed=seed
     )
     trained = train(Samples(samples.states_SD, samples.text_S, dealt_XN), hierarchy, training)
+    return pack_of(trained, hierarchy, training, scratch / "shuffled")
+
+
+def pack_of(
+    trained: TrainedLenses, hierarchy: Hierarchy, training: TrainingConfig, directory: Path
+) -> LensPack:
+    """Trained lenses as a pack that serves no host, first layers as they are stored."""
     return LensPack.create(
-        scratch / "shuffled",
-        host=HostConfig("none", None, samples.states_SD.shape[1], 1, "fp32"),
+        directory,
+        host=HostConfig("none", None, trained.first_layers[0].shape[1], 1, "fp32"),
         site="resid_post.0",
         input=InputConfig(),
         lens=LensConfig("mlp", training.widths),
