@@ -89,7 +89,7 @@ def _curve(report: Record) -> str:
                 )
             )
     return lines(
-        "What the walk finds, by what it scores: a line a base and load threshold, its points are top-k",
+        "What the walk finds: a line a base and load threshold, its points are top-k",
         found,
         Axis(
             "share of lenses scored a position", 0.0, high, np.arange(0, high + 0.01, 0.05).round(2).tolist()
