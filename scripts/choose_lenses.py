@@ -32,6 +32,7 @@ from judging.controls import RIDGE_PENALTY
 from numpy.typing import NDArray
 from pages.choices_report import choices, markdown
 from pages.command import make_report
+from pages.files import plain
 from pages.run_record import RunRecord, sha256_of
 from rich.progress import Progress
 from train_lenses import Part, collect_part, labels, read_concepts, synsets_of, tell
@@ -56,6 +57,9 @@ PARTS = ("train", "validation")
 HALVES_RULE = "sha256('choice:{pos}:{offset:08d}') read as a big-endian number is even"
 
 Record = dict[str, Any]
+
+_DIGITS = 6
+"""Of a number in the report."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +112,8 @@ def build(arguments: argparse.Namespace, command: Sequence[str], progress: Progr
         "inputs": list(compare_inputs(bench, hierarchy)),
         "variants": list(compare_variants(bench, some)),
     }
-    report = plain(report)
-    return report | {"choices": plain(choices(report))}
+    report = plain(report, _DIGITS)
+    return report | {"choices": plain(choices(report), _DIGITS)}
 
 
 def configuration(arguments: argparse.Namespace, host: Host) -> Record:
@@ -246,15 +250,6 @@ def sample_of(part: str, sample: int | None) -> int | None:
 def synsets_by_part(bench: Bench) -> dict[str, list[Synset]]:
     """The synsets that are read."""
     return {part: synsets_of(bench.wordnet, part, sample_of(part, bench.arguments.sample)) for part in PARTS}
-
-
-def plain(value: Any) -> Any:
-    """The value as JSON has it, numbers to six digits."""
-    if isinstance(value, dict):
-        return {key: plain(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(one) for one in value]
-    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 def write(report: Record, out: Path) -> list[Path]:

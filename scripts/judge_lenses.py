@@ -15,7 +15,6 @@ synsets and four times as many to train the controls on: quick, and good for not
 """
 
 import argparse
-import hashlib
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -46,7 +45,7 @@ from judging.verdicts import (
 from pages.command import make_report
 from pages.files import plain, write
 from pages.lens_groups import grades
-from pages.run_record import RunRecord
+from pages.run_record import RunRecord, sha256_of
 from rich.progress import Progress
 
 from lenses.calibration import probability
@@ -155,12 +154,9 @@ def build(arguments: argparse.Namespace, command: Sequence[str], progress: Progr
 
 def configuration(pack: LensPack, arguments: argparse.Namespace) -> dict[str, object]:
     """Everything that the numbers depend on, code and libraries aside."""
-    database = hashlib.sha256()
-    for name in ("index.noun", "data.noun"):
-        database.update((arguments.wordnet / name).read_bytes())
     return {
         "pack": pack.identity,
-        "wordnet_sha256": database.hexdigest(),
+        "wordnet_sha256": sha256_of([arguments.wordnet / name for name in ("index.noun", "data.noun")]),
         "held_out": HELD_OUT_RULE,
         "sample": arguments.sample,
         "least_positives": MEASURED_FROM,

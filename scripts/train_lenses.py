@@ -29,7 +29,7 @@ import torch
 from data.lens_states import collect
 from data.wordnet_texts import Texts
 from judging.expansion_recall import cheapest_with, curve
-from judging.metrics import FALSE_POSITIVES, concept_metrics, placements, threshold
+from judging.metrics import FALSE_POSITIVES, area, concept_metrics, threshold
 from judging.thresholds import LEAST_RECALL
 from numpy.typing import NDArray
 from rich.console import Console
@@ -173,14 +173,9 @@ def walked_states(
     arguments: argparse.Namespace, host: Host, wordnet: WordNet, config: InputConfig, progress: Progress
 ) -> Floats:
     """[P, D] input states at every token of some validation texts, evenly spaced: what a walk is chosen on."""
-    synsets = [synset for synset in wordnet.values() if part_of(synset) == "validation"]
-    some = [
-        synsets[at] for at in np.linspace(0, len(synsets) - 1, min(len(synsets), WALKED_TEXTS)).astype(int)
-    ]
-    texts = Texts(wordnet)
     return collect(
         host,
-        [texts.document(synset, seed=1, epoch=0) for synset in some],
+        tell(wordnet, synsets_of(wordnet, "validation", WALKED_TEXTS)),
         site=arguments.site,
         config=config,
         positions=host.model.config.max_position_embeddings,
@@ -272,9 +267,7 @@ def measure(hierarchy: Hierarchy, heads: Heads, logits_SN: Floats, part: Part) -
     for n, (concept, metrics) in enumerate(zip(hierarchy, table, strict=True)):
         present_from = None
         if "auroc" in metrics:
-            positive_S = positive_SN[:, n]
-            sampled = placements(logits_SN[:, n], positive_S)[positive_S].mean()
-            metrics |= {"auroc_sampled": round(float(sampled), 4)}
+            metrics |= {"auroc_sampled": round(area(logits_SN[:, n], positive_SN[:, n]), 4)}
             if heads.calibrated[n]:
                 present_from = threshold(probability_XN[:, n], positive_XN[:, n])
         concepts.append(replace(concept, metrics=metrics, threshold=present_from))

@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
-from judging.metrics import Bools, Ints, brier_skill, is_measured, placements, reliability, siblings_only
+from judging.metrics import Bools, Ints, area, brier_skill, is_measured, reliability, siblings_only
 
 from lenses.concept import Hierarchy
 from lenses.errors import ConfigError
@@ -53,9 +53,9 @@ def metrics(
         has_siblings = is_measured(positive_XN[near_X, n])
         for place, rows in places.items():
             positive, near, scores = positive_XN[text_S[rows], n], near_X[text_S[rows]], scores_SN[rows, n]
-            found[f"auroc_{place}"] = _area(scores, positive)
+            found[f"auroc_{place}"] = area(scores, positive)
             if has_siblings:
-                found[f"auroc_{place}_siblings"] = _area(scores[near], positive[near])
+                found[f"auroc_{place}_siblings"] = area(scores[near], positive[near])
             if probability_SN is not None:
                 probability = probability_SN[rows, n]
                 found[f"brier_skill_{place}"] = brier_skill(probability, positive)
@@ -77,7 +77,3 @@ def _overall(of_lens: Callable[[int], dict[str, float]], measured: list[int]) ->
             found[f"{name}_p10"] = float(low)
     medians = [found[f"{name}_median"] for name in RANKED if f"{name}_median" in found]
     return {"score": float(np.mean(medians)), **found}
-
-
-def _area(scores: Floats, positive: Bools) -> float:
-    return float(placements(scores, positive)[positive].mean())

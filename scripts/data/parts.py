@@ -5,13 +5,11 @@ Shapes: X texts, N concepts.
 
 from dataclasses import dataclass
 
-import numpy as np
 from judging.metrics import SEED, Bools
 from rich.progress import Progress
-from train_lenses import labels, part_of
+from train_lenses import labels, synsets_of, tell
 
 from data.lens_states import States, collect
-from data.wordnet_texts import Texts
 from lenses.importers.wordnet import WordNet
 from lenses.pack import LensPack
 from runtime.host import Host
@@ -35,12 +33,8 @@ class Part:
 
 def read_part(name: str, wordnet: WordNet, host: Host, pack: LensPack, sample: int | None) -> Part:
     """The synsets of a part, told once; of a `sample` evenly spaced ones."""
-    synsets = [synset for synset in wordnet.values() if part_of(synset) == name]
-    if sample is not None:
-        wanted = min(len(synsets), sample if name == "held-out" else 4 * sample)
-        synsets = [synsets[at] for at in np.linspace(0, len(synsets) - 1, wanted).astype(int)]
-    texts = Texts(wordnet)
-    told = [texts.document(synset, seed=1, epoch=0) for synset in synsets]
+    synsets = synsets_of(wordnet, name, sample if sample is None or name == "held-out" else 4 * sample)
+    told = tell(wordnet, synsets)
     longest = host.model.config.max_position_embeddings
     ids = [one[:longest] for one in host.tokenizer(told)["input_ids"]]
     return Part(told, ids, labels(wordnet, synsets, pack.hierarchy))

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from judging.metrics import Bools, Doubles, Ints, is_measured, placements
+from judging.metrics import Bools, Ints, area, is_measured
 from judging.ridge import Moments
 from lenses.lens import Floats
 
@@ -150,8 +150,6 @@ def _add(moments: Moments, found: Bags, positive_SN: Bools) -> None:
 
 
 def _median_auroc(scores_XN: Floats, positive_XN: Bools) -> float:
-    reached: list[Doubles] = []
-    for scores, positive in zip(scores_XN.T, positive_XN.T, strict=True):
-        if is_measured(positive):
-            reached.append(placements(scores, positive)[positive].mean())
+    columns = zip(scores_XN.T, positive_XN.T, strict=True)
+    reached = [area(scores, positive) for scores, positive in columns if is_measured(positive)]
     return float(np.median(reached)) if reached else 0.0

@@ -150,39 +150,43 @@ def curve(
     thresholds: Iterable[float],
 ) -> Iterator[Point]:
     """A point for every base, `top_k` and `load_threshold`, walked to the deepest level."""
-    for base_levels, top_k, threshold in itertools.product(bases, widths, thresholds):
-        policy = Expansion(hierarchy, heads, top_k, threshold, hierarchy.depth - 1)
-        walked = walk(policy, base_levels, logits_PN)
+    settings = list(itertools.product(widths, thresholds))
+    for base_levels in bases:
         wanted_PN = active(hierarchy, heads, base_levels, logits_PN)
-        found = int((wanted_PN & walked.scored_PN).sum())
-        yield Point(
-            base_levels,
-            top_k,
-            threshold,
-            found / max(1, int(wanted_PN.sum())),
-            float(walked.scored_PN.mean()),
-            float(walked.opened_P.mean()),
-        )
+        wanted = max(1, int(wanted_PN.sum()))
+        for top_k, threshold in settings:
+            policy = Expansion(hierarchy, heads, top_k, threshold, hierarchy.depth - 1)
+            walked = walk(policy, base_levels, logits_PN)
+            yield Point(
+                base_levels,
+                top_k,
+                threshold,
+                int((wanted_PN & walked.scored_PN).sum()) / wanted,
+                float(walked.scored_PN.mean()),
+                float(walked.opened_P.mean()),
+            )
 
 
 def best_within(most_scored: float, points: Iterable[Point]) -> Point:
     """The point that finds most among those that score at most that share; the cheapest where none does."""
-    return max(
-        points,
-        key=lambda at: (
-            at.share_scored <= most_scored,
-            at.recall * (at.share_scored <= most_scored),
-            -at.share_scored,
-        ),
-    )
+    points = list(points)
+    affordable = [point for point in points if point.share_scored <= most_scored]
+    return max(affordable, key=_most_found) if affordable else min(points, key=_cost)
 
 
 def cheapest_with(least_recall: float, points: Iterable[Point]) -> Point:
     """The point that scores least among those of at least that recall; the one that finds most where none has it."""
-    return max(
-        points,
-        key=lambda at: (at.recall >= least_recall, at.recall * (at.recall < least_recall), -at.share_scored),
-    )
+    points = list(points)
+    enough = [point for point in points if point.recall >= least_recall]
+    return min(enough, key=_cost) if enough else max(points, key=_most_found)
+
+
+def _cost(point: Point) -> float:
+    return point.share_scored
+
+
+def _most_found(point: Point) -> tuple[float, float]:
+    return point.recall, -point.share_scored
 
 
 def omniscient_recall(

@@ -74,6 +74,11 @@ def placements(scores_S: Floats | Doubles, positive_S: Bools) -> Doubles:
     return placed
 
 
+def area(scores_S: Floats | Doubles, positive_S: Bools) -> float:
+    """AUROC without its interval."""
+    return float(placements(scores_S, positive_S)[positive_S].mean())
+
+
 def auroc(placed_S: Doubles, positive_S: Bools, text_S: Ints | None = None) -> Estimate:
     """Area under the ROC curve with its interval; `text_S` says which text each sample is of, by default its own."""
     value = float(placed_S[positive_S].mean())
@@ -226,13 +231,11 @@ def concept_metrics(
         positive, logits, probability = positive_XN[:, n], logits_XN[:, n], probability_XN[:, n]
         metrics: dict[str, float] = {"positives": int(positive.sum())}
         if is_measured(positive):
-            area = auroc(placements(logits, positive), positive)
-            metrics |= {"auroc": area.value, "auroc_low": area.low, "auroc_high": area.high}
+            found = auroc(placements(logits, positive), positive)
+            metrics |= {"auroc": found.value, "auroc_low": found.low, "auroc_high": found.high}
             near = siblings_only(hierarchy, positive_XN, n)
             if is_measured(positive[near]):
-                metrics["auroc_siblings"] = float(
-                    placements(logits[near], positive[near])[positive[near]].mean()
-                )
+                metrics["auroc_siblings"] = area(logits[near], positive[near])
             metrics |= {
                 "tpr_at_1fpr": true_positive_rate(logits, positive),
                 "brier_skill": brier_skill(probability, positive),

@@ -16,6 +16,7 @@ from judging.metrics import (
     Doubles,
     Estimate,
     Ints,
+    area,
     auroc,
     auroc_difference,
     brier_skill,
@@ -146,9 +147,7 @@ def judge(
         near_S = near[held_out.text_S]
         among_S = placements(scores[LENS][near_S], positive_S[near_S])
         tokens["auroc_siblings"] = auroc(among_S, positive_S[near_S], held_out.text_S[near_S])
-    controls["tokens"] = {
-        name: float(placements(scores[name], positive_S)[positive_S].mean()) for name in CONTROLS
-    }
+    controls["tokens"] = {name: area(scores[name], positive_S) for name in CONTROLS}
     record = {"text": text, "tokens": tokens, "controls": controls, "words_absent": absent}
     drawn = {
         "text": Drawn.of(held_out.redrawn, probability_X, positive, np.arange(len(positive))),

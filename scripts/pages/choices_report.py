@@ -6,6 +6,8 @@ It takes the report as its JSON holds it; knows nothing about how the numbers ca
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pages.tables import made_with, table
+
 Record = dict[str, Any]
 
 AUROC_COLUMNS = {
@@ -145,14 +147,12 @@ def _head(report: Record) -> str:
         ("host", f"`{report['host']}`, sha256 `{asked['host_sha256'][:16]}`"),
         ("concepts", f"{report['concepts']}, sha256 `{asked['concepts_sha256'][:16]}`"),
         ("WordNet", f"sha256 `{asked['wordnet_sha256'][:16]}`"),
-        ("commit", f"`{run['commit']}`"),
-        ("hardware", ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in run["hardware"].items())),
-        ("versions", ", ".join(f"{k} {v}" for k, v in run["versions"].items())),
+        *made_with(run),
     ]
     return (
         f"# wordnet-mini: what was tried\n{warning}\n"
         "Sites, poolings and ways of training lenses, compared on validation synsets, one text each. The held-out "
-        "synsets, by which the pack is judged, were not read.\n\n" + _table(("", ""), rows)
+        "synsets, by which the pack is judged, were not read.\n\n" + table(("", ""), rows)
     )
 
 
@@ -193,9 +193,9 @@ def _inputs(report: Record) -> str:
     return (
         "## Site and pooling\n\n"
         f"Ridge regression on the states, for {inputs[0]['metrics']['lenses']} concepts. Score, the best in bold:\n\n"
-        + _table(("site", *poolings), grid)
+        + table(("site", *poolings), grid)
         + "\nAUROC, median over concepts (10 %: the 10th percentile); the best of each column in bold:\n\n"
-        + _table(("site, pooling", *(AUROC_COLUMNS[name][0] for name in names)), rows)
+        + table(("site, pooling", *(AUROC_COLUMNS[name][0] for name in names)), rows)
     )
 
 
@@ -244,7 +244,7 @@ def _variant_table(report: Record, columns: Mapping[str, tuple[str, int]], title
         )
         for one in report["variants"]
     ]
-    return f"{title}\n\n" + _table(("variant", *(columns[name][0] for name in names), "seconds"), rows)
+    return f"{title}\n\n" + table(("variant", *(columns[name][0] for name in names), "seconds"), rows)
 
 
 def _method(report: Record) -> str:
@@ -292,7 +292,3 @@ def _value(value: Any) -> str:
 
 def _bold(text: str, is_best: bool) -> str:
     return f"**{text}**" if is_best else text
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    return "".join(f"| {' | '.join(line)} |\n" for line in [header, ["---"] * len(header), *rows])

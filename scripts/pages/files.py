@@ -13,15 +13,15 @@ from pages.lens_pictures import pictures
 from pages.lens_report import markdown
 
 
-def plain(value: Any) -> Any:
-    """The value as JSON has it: an estimate as [value, low, high], numbers to four digits."""
+def plain(value: Any, digits: int = 4) -> Any:
+    """The value as JSON has it: an estimate as [value, low, high], numbers to so many digits."""
     if isinstance(value, Estimate):
-        return plain((value.value, value.low, value.high))
+        return plain((value.value, value.low, value.high), digits)
     if isinstance(value, Mapping):
-        return {key: plain(one) for key, one in value.items()}
+        return {key: plain(one, digits) for key, one in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(one) for one in value]
-    return float(f"{value:.4g}") if isinstance(value, float) else value
+        return [plain(one, digits) for one in value]
+    return float(f"{value:.{digits}g}") if isinstance(value, float) else value
 
 
 def to_json(report: Record) -> str:

@@ -20,7 +20,7 @@ from pages.lens_sections import (
     groups,
     words_absent,
 )
-from pages.tables import table
+from pages.tables import made_with, table
 
 
 def markdown(report: Record, drawn: Sequence[str]) -> str:
@@ -69,9 +69,7 @@ def _head(report: Record) -> str:
         ),
         ("host", f"`{pack['host']}`"),
         ("WordNet", f"sha256 `{run['configuration']['wordnet_sha256'][:16]}`"),
-        ("commit", f"`{run['commit']}`"),
-        ("hardware", ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in run["hardware"].items())),
-        ("versions", ", ".join(f"{k} {v}" for k, v in run["versions"].items())),
+        *made_with(run),
     ]
     return (
         f"# {pack['name']}: its lenses, judged\n{warning}\n"

@@ -29,3 +29,12 @@ def spread(found: Record) -> tuple[str, ...]:
         found[name][0] if isinstance(found[name], list) else found[name] for name in ("p10", "median", "p90")
     ]
     return (str(found["n"]), *(f"{cell:.3f}" for cell in cells))
+
+
+def made_with(run: Record) -> list[tuple[str, str]]:
+    """The rows of a page's head that say what a run was made with: code, machine, libraries."""
+    return [
+        ("commit", f"`{run['commit']}`"),
+        ("hardware", ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in run["hardware"].items())),
+        ("versions", ", ".join(f"{k} {v}" for k, v in run["versions"].items())),
+    ]
