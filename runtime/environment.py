@@ -157,20 +157,20 @@ def _kernel_difference(kernels: Any) -> float:
     import torch
 
     from lenses.concept import Concept
-    from lenses.lens import Heads, Lens, LensKind
+    from lenses.config import LensConfig
+    from lenses.lens import Heads, Lens
 
     rng = np.random.default_rng(0)
     count, hidden, batch = 5, 261, 3  # no multiple of any vector's width
     states_BD = rng.normal(size=(batch, hidden)).astype(np.float32)
     worst = 0.0
-    layouts: tuple[tuple[LensKind, tuple[int, ...]], ...] = (("mlp", (16, 8)), ("linear", ()))
-    for kind, widths in layouts:
-        shapes = Heads.shapes(kind, widths, count)
+    for config in (LensConfig("mlp", (16, 8)), LensConfig("linear", ())):
+        shapes = Heads.shapes(config, hidden, count)
         arrays = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
-        heads = Heads.from_tensors(arrays, kind, widths, count)
-        h1 = heads.bias1.shape[1]
+        heads = Heads.from_tensors(arrays, config, hidden, count)
+        h1 = config.h1
         layers = (heads.bias1, heads.weight2, heads.bias2, heads.weight3, heads.bias3)
-        kernel = kernels.score_mlp if kind == "mlp" else kernels.score_linear
+        kernel = kernels.score_mlp if config.kind == "mlp" else kernels.score_linear
         for dtype in (torch.bfloat16, torch.float32):
             stored = torch.from_numpy(rng.normal(size=(count * h1, hidden)).astype(np.float32)).to(dtype)
             seen = stored.view(torch.uint16) if dtype == torch.bfloat16 else stored

@@ -12,6 +12,7 @@ from train_lenses import Part, labels, main, measure, part_of
 
 from lenses.calibration import sigmoid
 from lenses.concept import Hierarchy
+from lenses.config import LensConfig
 from lenses.importers.wordnet import read_wordnet
 from lenses.pack import LensPack
 from lenses.training import Samples
@@ -103,7 +104,7 @@ def test_what_was_measured_is_written_to_its_concept() -> None:
     logits_SN = rng.normal(size=(1200, 3)).astype(np.float32)
     logits_SN += 3 * last_S[:, None] * positive_XN[text_S]
     heads = replace(
-        random_heads(3, "mlp", (4, 3), rng),
+        random_heads(3, LensConfig("mlp", (4, 3)), 8, rng),
         platt_slope=np.ones(3, np.float32),
         platt_offset=np.zeros(3, np.float32),
         calibrated=np.array([True, False, True]),
