@@ -10,7 +10,7 @@ the same bits in any batch, the expansion looks at one position at a time), so w
 `expansion` decides, `cache` moves, `bank` computes; this file knows the order. It knows nothing about host models,
 tokens or events.
 
-Shapes: P positions, D hidden size, N concepts.
+Shapes: P positions, D hidden size, C what lenses read of a state, N concepts.
 """
 
 from collections import defaultdict
@@ -119,32 +119,33 @@ class Engine:
         With `read_ahead`, the families that any position wants at a level are read in one overlapped batch, most
         wanted first, before they are met; without it each is read when it is met. The scores are the same.
         """
-        scores, base_PN = self._score_base(states_PD)
+        inputs_PC = self.bank.inputs(states_PD)
+        scores, base_PN = self._score_base(inputs_PC)
         if self.config.exhaustive:
             everything = {family: list(range(len(states_PD))) for family in self._rest}
-            self._score_families(everything, states_PD, scores, phase, read_ahead)
+            self._score_families(everything, inputs_PC, scores, phase, read_ahead)
             return scores
         frontier_ids = self.bank.base_ids[self._frontier]
         choices = [self.expansion.choose(frontier_ids, row_N[self._frontier]) for row_N in base_PN]
         while any(choice.families for choice in choices):
             for position, choice in enumerate(choices):
                 scores[position].cut += choice.cut
-            opened = self._score_families(wanted_by(choices), states_PD, scores, phase, read_ahead)
+            opened = self._score_families(wanted_by(choices), inputs_PC, scores, phase, read_ahead)
             choices = [self._choose_next(scored) for scored in opened]
         return scores
 
     def score_base(self, states_PD: Floats) -> list[Scores]:
         """Score every position with the base alone."""
-        return self._score_base(states_PD)[0]
+        return self._score_base(self.bank.inputs(states_PD))[0]
 
     def close(self) -> None:
         """End the engine's threads; idempotent."""
         self.cache.close()
         self.bank.close()
 
-    def _score_base(self, states_PD: Floats) -> tuple[list[Scores], Floats]:
-        base_PN = self.bank.score_base(states_PD)
-        scores = [Scores() for _ in states_PD]
+    def _score_base(self, inputs_PC: Floats) -> tuple[list[Scores], Floats]:
+        base_PN = self.bank.score_base(inputs_PC)
+        scores = [Scores() for _ in inputs_PC]
         for position, row_N in enumerate(base_PN):
             scores[position].add(self.bank.base_ids, row_N)
         return scores, base_PN
@@ -152,22 +153,21 @@ class Engine:
     def _score_families(
         self,
         wanted: dict[int, list[int]],
-        states_PD: Floats,
+        inputs_PC: Floats,
         scores: list[Scores],
         phase: Phase,
         read_ahead: bool,
     ) -> list[Scores]:
         """Fetch the wanted families and score each for its positions; returns what each position got by it."""
-        opened = [Scores() for _ in states_PD]
+        opened = [Scores() for _ in inputs_PC]
         if read_ahead:
             self.cache.prefetch(wanted)
         requests = {family: len(positions) for family, positions in wanted.items()}
         for group in self.cache.groups(wanted, requests, phase):
+            logits = self.bank.score_families(group.resident, wanted, inputs_PC)
             for family, origin in group.origin.items():
                 positions = wanted[family]
-                # Named nowhere: a tensor kept beyond its group would be memory that no budget counts.
-                logits_PF = self.bank.score_family(family, group.resident[family], states_PD[positions])
-                for position, logits_F in zip(positions, logits_PF, strict=True):
+                for position, logits_F in zip(positions, logits[family], strict=True):
                     scores[position].add(self._families[family], logits_F)
                     opened[position].add(self._families[family], logits_F)
                 scores[positions[0]].origins[origin] += 1

@@ -84,7 +84,7 @@ def score_all(pack: LensPack, states_SD: Floats, progress: Progress, title: str)
     task = progress.add_task(title, total=len(states_SD))
     parts = []
     for start in range(0, len(states_SD), 4096):
-        parts.append(bank.score_base(states_SD[start : start + 4096]))
+        parts.append(bank.score_base(bank.inputs(states_SD[start : start + 4096])))
         progress.advance(task, len(parts[-1]))
     bank.close()
     return np.concatenate(parts)

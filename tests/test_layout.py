@@ -9,7 +9,7 @@ ROOT = Path(__file__).parent.parent
 
 LEVELS = [
     {"lenses"},
-    {"runtime.config", "runtime.tiers"},
+    {"runtime.config", "runtime.tiers", "runtime.clock"},
     {"runtime.branches", "runtime.transcript"},
     {"runtime.events", "runtime.notebook", "runtime.table"},
     {"runtime.expansion", "runtime.cache"},
@@ -31,7 +31,8 @@ LEVELS = [
 DOORS = {
     "safetensors": {"lenses/store.py"},
     "cachetools": {"runtime/tiers.py"},
-    "numba": {"lenses/kernels.py"},
+    "numba": {"lenses/kernels.py", "lenses/vectors.py"},
+    "llvmlite": {"lenses/vectors.py"},
     "huggingface_hub": {"lenses/hub.py", "runtime/host.py"},
     "typer": {"runtime/cli.py"},
     "pandas": {"runtime/table.py"},
