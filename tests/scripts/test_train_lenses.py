@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from train_lenses import Part, labels, main, measure, part_of
+from data.synsets import labels, part_of
+from train_lenses import Part, main, measure
 
 from lenses.calibration import sigmoid
 from lenses.concept import Hierarchy
@@ -20,7 +21,7 @@ from runtime.doctor import check_known
 from runtime.host import load_host
 from runtime.known import KnownScores
 from tests import hosts
-from tests.packs import random_heads
+from tests.packs import make_pack, random_heads
 from tests.wordnet_dict import Entry, write
 
 KINDS = {"beast": ("cat", "dog"), "tool": ("violin", "house")}
@@ -92,6 +93,21 @@ def test_a_pack_is_trained_calibrated_measured_and_written(
     again = tmp_path / "again"
     assert main(arguments(wordnet, concepts, host, again)) == 0
     assert LensPack.from_pretrained(again).identity == pack.identity
+
+
+def test_compact_lenses_are_trained_and_distilled(
+    wordnet: Path, concepts: Path, host: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    compact, distilled = tmp_path / "compact", tmp_path / "distilled"
+    assert main([*arguments(wordnet, concepts, host, compact), "--rank=5"]) == 0
+    pack = LensPack.from_pretrained(compact)
+    assert (pack.config.lens.kind, pack.config.lens.widths) == ("compact", (5, 4, 3))
+    taught = [*arguments(wordnet, concepts, host, distilled), "--rank=5", f"--teacher={compact}"]
+    assert main(taught) == 0
+    assert LensPack.from_pretrained(distilled).config.provenance["teacher"] == pack.identity
+    other = make_pack(tmp_path / "other")
+    assert main([*arguments(wordnet, concepts, host, tmp_path / "x"), f"--teacher={other.path}"]) == 2
+    assert "has other concepts" in capsys.readouterr().err
 
 
 def test_what_was_measured_is_written_to_its_concept() -> None:
