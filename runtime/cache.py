@@ -121,8 +121,9 @@ class FamilyCache:
 
     `families` is how many the source has. Those of `base` count in the hot budget but are read and held by
     whoever scores them at every position: asking for one here is a ValueError. `readers` threads read for
-    `prefetch`, `request` and `start`. `copies` makes a CPU keep two copies as other devices do, for tests. Raises BudgetError,
-    with what is needed, where the hot budget holds less than the base and the largest other family.
+    `prefetch`, `request` and `start`. `copies` makes a CPU keep two copies as other devices do, for tests.
+    Raises BudgetError, with what is needed, where the hot budget holds less than the base and the largest other
+    family.
     """
 
     def __init__(

@@ -35,17 +35,17 @@ class MonitorConfig:
     room in the tiers beside them is missing then. With `deferred` and no pre-warming the prompt waits for nothing.
     """
     missing: Missing = "strict"
-    """What is done where a family is wanted that is not in memory. `strict`: wait for it, so that every event is complete.
+    """What is done where a family is wanted that is not in memory. `strict`: wait for it; every event is complete.
     `deferred`: go on. The event is emitted at revision 0 with what is pending, and once more at revision 1, with the
     content that `strict` would have given, when the families came: at a later step, or when the sequence is over."""
     kept_budget_bytes: int = 32 * 2**20
     """Room for the states and scores of positions that wait for families (`deferred`); beyond it the oldest is waited
     for. A position takes four bytes for each of the host's dimensions, and eight for each concept scored."""
     read_every: int = 1
-    """Score generated tokens in groups of this many: their rows stay where the host computed them until then, so there is
-    one copy from the device and one scoring a group. Events are the same and come in bursts, up to `read_every` - 1
-    tokens late: whatever reacts to them (a view, a sink that stops or steers) is that late too. The prompt is not held
-    back, and the rest is scored when a sequence ends, when generation ends and at `Monitor.finish`."""
+    """Score generated tokens in groups of this many: their rows stay where the host computed them until then, so there
+    is one copy from the device and one scoring a group. Events are the same and come in bursts, up to
+    `read_every` - 1 tokens late: whatever reacts to them (a view, a sink that stops or steers) is that late too. The
+    prompt is not held back; the rest is scored when a sequence ends, when generation ends and at `Monitor.finish`."""
     hot_budget_bytes: int = 512 * 2**20
     """Room for families ready to score on the compute device, the base included."""
     warm_budget_bytes: int = 2 * 2**30

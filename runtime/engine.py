@@ -23,7 +23,6 @@ from typing import Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from lenses.bank import Bank
 from lenses.errors import ConfigError
@@ -147,7 +146,9 @@ class Engine:
                 for group in self._fetch(wanted, walks, phase, wait, read_ahead, spare):
                     self._score_families(group, left, walks, states_PD)
             finally:
-                self._leave(left, walks)
+                self._leave(
+                    left, [walk for walk, choice in zip(walks, choices, strict=True) if choice.families]
+                )
             choices = [self._choose_next(walk) if walk.is_complete else NOTHING for walk in walks]
 
     def _fetch(
@@ -162,11 +163,12 @@ class Engine:
         """Groups of the wanted families, counted as requests of the positions that have not asked before."""
         if read_ahead:
             self.cache.prefetch(wanted)
-        asked = {family: sum(walks[p].asked for p in positions) for family, positions in wanted.items()}
-        requests = {family: len(positions) - asked[family] for family, positions in wanted.items()}
         if self.config.missing == "strict":
+            requests = {family: len(positions) for family, positions in wanted.items()}
             return self.cache.groups(wanted, requests, phase)
-        return self.cache.request(requests, phase, wait=wait, again=asked, spare=spare)
+        again = {family: sum(walks[p].asked for p in positions) for family, positions in wanted.items()}
+        new = {family: len(positions) - again[family] for family, positions in wanted.items()}
+        return self.cache.request(new, phase, wait=wait, again=again, spare=spare)
 
     def _score_families(
         self, group: Group, left: dict[int, list[int]], walks: Sequence[Walk], states_PD: Floats
@@ -189,15 +191,14 @@ class Engine:
                 walk.scores.origins["cold"] -= walk.asked
 
     def _leave(self, left: Container[int], walks: Sequence[Walk]) -> None:
-        """Note which families of this level each walk still lacks."""
+        """Note which families of this level each of these walks still lacks."""
         for walk in walks:
-            opens = [at for at, family in enumerate(walk.choice.families) if family in left]
-            families = tuple(walk.choice.families[at] for at in opens)
-            walk.choice = Choice(families, tuple(walk.choice.odds[at] for at in opens), 0)
-            walk.scores.pending_lenses = sum(len(self._families[family]) for family in families)
+            walk.choice = _lacking(walk.choice, left) if left else NOTHING
+            lacks = walk.choice.families
+            walk.scores.pending_lenses = sum(len(self._families[family]) for family in lacks)
             if not walk.asked:
-                walk.scores.origins["cold"] += len(families)
-            walk.asked = bool(families)
+                walk.scores.origins["cold"] += len(lacks)
+            walk.asked = bool(lacks)
 
     def _first_choice(self, base_N: Floats) -> Choice:
         if self.config.exhaustive:
@@ -232,11 +233,18 @@ def _count_origins(walks: Sequence[Walk], origin: Tier) -> None:
             origin = "hot"
 
 
+def _lacking(choice: Choice, left: Container[int]) -> Choice:
+    """What is left of a choice."""
+    kept = [(f, odds) for f, odds in zip(choice.families, choice.odds, strict=True) if f in left]
+    return Choice(tuple(family for family, _ in kept), tuple(odds for _, odds in kept), 0)
+
+
 def wanted_by(choices: Sequence[Choice]) -> dict[int, list[int]]:
     """Family to the positions that open it, most wanted first: by how many, then by the strongest of them."""
     first = choices[0]
     if all(choice is first for choice in choices):  # one position alone, or all that want everything
-        return dict.fromkeys(first.families, list(range(len(choices))))
+        everyone = list(range(len(choices)))
+        return dict.fromkeys(first.families, everyone)
     positions: dict[int, list[int]] = defaultdict(list)
     strongest: dict[int, float] = {}
     for position, choice in enumerate(choices):

@@ -283,7 +283,7 @@ class Monitor:
 
     def _input_states(self, rows: Sequence[Row], rows_RD: Floats) -> tuple[list[Row], Floats]:
         """The rows that are `ok` and their input states `[P, D]`; a row that is not finite is in no pool."""
-        finite_R: NDArray[np.bool_] = np.isfinite(rows_RD).all(axis=1)
+        finite_R = np.asarray(np.isfinite(rows_RD).all(axis=1))
         normalised_RD = normalise(np.where(finite_R[:, None], rows_RD, np.float32(0)), self.pack.config.input)
         scored: list[Row] = []
         states: list[Floats] = []

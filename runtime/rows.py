@@ -1,7 +1,7 @@
 """Rows on their way from the host to their events: each row, its sequence, and the memory of those not read yet.
 
-A row is *read* when it was copied from the host's device and scored as far as it is to be, and *closed* when it is known
-which token followed it; then it has its event. Knows nothing about scoring, or when to read.
+A row is *read* when it was copied from the host's device and scored, and *closed* when it is known which token followed
+it; then it has its event. Knows nothing about scoring, or when to read.
 
 Shapes: B sequences of the running batch, T columns of a forward, D hidden size, R rows.
 """

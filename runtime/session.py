@@ -31,7 +31,7 @@ class Pace:
         self.lens_ms = 0.0
         """Of `generation_ms`, what the lenses took."""
         self.steps = 0
-        """Steps of generation that were timed; where tokens are read in groups, all of a group's time is at its first."""
+        """Steps of generation that were timed. Where tokens are read in groups, a group's time is at its first."""
         self._pending_ms: dict[tuple[int, int], float] = {}
         """Of `lens_ms`, what positions have taken that wait for families; of the prompt's, nothing is counted."""
         self.step_ms: dict[int, float] = {}

@@ -1,6 +1,7 @@
 """Events as a pandas table, for whoever wants to count, group and plot. The only user of pandas.
 
-One row for each concept scored at each position, by its newest event; a position without scores (BOS, a row that was not finite) has none:
+One row for each concept scored at each position, of two revisions of its event by the newer; a position without scores
+(BOS, a row that was not finite) has none:
 
     sequence, position      which sequence of the monitor, which of its own tokens, both from 0
     phase                   `prompt` or `generation`, a category
