@@ -42,8 +42,9 @@ from measuring.comparing import ratio
 from measuring.floor import MemoryFloor
 from measuring.rounds import Rounds, Variant, alternate
 from pages.command import make_report
-from pages.compilation_report import json_text, markdown
-from pages.report_files import write_report
+from pages.compilation_report import markdown
+from pages.files import plain
+from pages.report_files import json_text, write_report
 from pages.run_record import RunRecord
 from rich.progress import Progress
 
@@ -107,12 +108,14 @@ def build(arguments: argparse.Namespace, command: Sequence[str], progress: Progr
     with tempfile.TemporaryDirectory(prefix="lens-compilation-") as place, ExitStack() as opened:
         ours = list(bank_ways(stack, Path(place), opened, progress))
         batches = [time_ways(stack, ours, rows, no_compiler, arguments, progress) for rows in arguments.rows]
-        return {
-            "run": run.to_json() | {"seconds": round(time.perf_counter() - begin, 1)},
-            "quick": arguments.quick,
-            "compiler": {"start_s": compiler_s, "missing": no_compiler},
-            "batches": batches,
-        }
+    found = {
+        "run": run.to_json() | {"seconds": round(time.perf_counter() - begin, 1)},
+        "quick": arguments.quick,
+        "compiler": {"start_s": compiler_s, "missing": no_compiler},
+        "batches": batches,
+    }
+    report: Record = plain(found, 6)  # rounded first, so that the page can be made again from the JSON
+    return report
 
 
 def bank_ways(stack: Stack, place: Path, opened: ExitStack, progress: Progress) -> Iterator[Way | NotRun]:

@@ -3,20 +3,13 @@
 It takes the report as its JSON holds it; knows nothing about how the numbers came about.
 """
 
-import json
 from typing import Any
 
 from measuring.tables import digits, floor_sentence, interval_cell, timing_table
 
-from pages.files import plain
 from pages.tables import made_with, table
 
 Record = dict[str, Any]
-
-
-def json_text(report: Record) -> str:
-    """The report as JSON, numbers to six digits."""
-    return json.dumps(plain(report, 6), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def markdown(report: Record) -> str:

@@ -115,7 +115,8 @@ def stacks(
         middle, bottom = _LEFT + (at + 0.5) * room, 0.0
         for name, colour in zip(series, COLOURS, strict=False):
             top = bottom + stack.parts.get(name, 0.0)
-            picture.part(middle, min(60.0, 0.86 * room), bottom, top, colour)
+            if top > bottom:
+                picture.part(middle, min(60.0, 0.86 * room), bottom, top, colour)
             bottom = top
         if at % every == 0:
             picture.tick(middle, stack.label)
