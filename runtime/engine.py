@@ -196,6 +196,8 @@ class Engine:
             logits = self.bank.score_families(group.resident, left, inputs_PC)
         for family, origin in group.origin.items():
             positions = left[family]
+            self._clock.count(f"families {origin}")
+            self._clock.count(f"lenses {origin}", len(self._families[family]))
             for position, logits_F in zip(positions, logits[family], strict=True):
                 walks[position].scores.add(self._families[family], logits_F)
                 walks[position].level.add(self._families[family], logits_F)
