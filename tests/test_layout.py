@@ -15,7 +15,7 @@ LEVELS = [
     {"runtime.expansion", "runtime.cache"},
     {"runtime.engine"},
     {"runtime.plan"},
-    {"runtime.blocks"},
+    {"runtime.blocks", "runtime.random_host"},
     {"runtime.hook", "runtime.host", "runtime.generate"},
     {"runtime.monitor", "runtime.sink", "runtime.known", "runtime.trend"},
     {"runtime.session"},
