@@ -12,7 +12,7 @@ LEVELS = [
     {"runtime.config", "runtime.tiers"},
     {"runtime.branches", "runtime.transcript"},
     {"runtime.events", "runtime.notebook", "runtime.table"},
-    {"runtime.expansion", "runtime.cache"},
+    {"runtime.expansion", "runtime.cache", "runtime.device_walk"},
     {"runtime.engine"},
     {"runtime.plan"},
     {"runtime.blocks"},
