@@ -5,7 +5,7 @@ equal to the last bit, and ties, also with the threshold, are many and are ties 
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -124,17 +124,14 @@ def assert_equal(found: Lenses, one: Walked, state_D: torch.Tensor, error: float
     assert one.cut == expected.cut
 
 
-@st.composite
-def forests(draw: st.DrawFn) -> Hierarchy:
-    """Trees of any shape, up to five levels and 40 concepts, whose ids order in no way that their places do."""
-    count = draw(st.integers(2, 40))
-    names = draw(st.permutations([f"c{index:02d}" for index in range(count)]))
-    levels = [0]
-    nodes: list[tuple[str, str, str | None]] = [(names[0], "name", None)]
-    for index in range(1, count):
-        parent = draw(st.integers(-1, index - 1))
-        if parent >= 0 and levels[parent] == 4:
-            parent = -1
+def forest(rng: np.random.Generator, count: int) -> Hierarchy:
+    """A random forest of up to five levels, whose ids order in no way that their places do."""
+    names = [f"c{name:02d}" for name in rng.permutation(count)]
+    levels: list[int] = []
+    nodes: list[tuple[str, str, str | None]] = []
+    for index in range(count):
+        parent = int(rng.integers(-1, index)) if index and rng.random() < 0.9 else -1
+        parent = parent if parent < 0 or levels[parent] < 4 else -1
         levels.append(levels[parent] + 1 if parent >= 0 else 0)
         nodes.append((names[index], "name", names[parent] if parent >= 0 else None))
     return Hierarchy.build(nodes)
@@ -142,7 +139,7 @@ def forests(draw: st.DrawFn) -> Hierarchy:
 
 @settings(deadline=None, max_examples=60)
 @given(
-    hierarchy=forests(),
+    count=st.integers(2, 60),
     seed=st.integers(0, 1 << 30),
     top_k=st.integers(1, 6),
     threshold=st.sampled_from([0.0, 0.3, 0.5, 0.9]),
@@ -151,7 +148,7 @@ def forests(draw: st.DrawFn) -> Hierarchy:
     data=st.data(),
 )
 def test_equal_to_one_lens_at_a_time_whatever_is_hot(
-    hierarchy: Hierarchy,
+    count: int,
     seed: int,
     top_k: int,
     threshold: float,
@@ -159,7 +156,8 @@ def test_equal_to_one_lens_at_a_time_whatever_is_hot(
     dtype: torch.dtype,
     data: st.DataObject,
 ) -> None:
-    draw = whole_numbers(np.random.default_rng(seed))
+    rng = np.random.default_rng(seed)
+    hierarchy, draw = forest(rng, count), whole_numbers(rng)
     found = lenses(hierarchy, draw, kind=kind, dtype=dtype)
     deepest = hierarchy.depth - 1
     base_level = data.draw(st.integers(0, deepest), label="base level")
@@ -213,16 +211,33 @@ def test_faithful_with_numbers_of_any_size(kind: str, dtype: torch.dtype) -> Non
     assert certain >= 20
 
 
-def test_ties_go_by_id_where_the_places_say_otherwise() -> None:
-    nodes: list[tuple[str, str, str | None]] = [(id, "name", None) for id in "dbca"]
+@settings(deadline=None)
+@given(
+    logits=st.lists(
+        st.floats(width=32, allow_nan=False) | st.sampled_from([0.0, -0.0, 1.0]), min_size=9, max_size=9
+    ),
+    seed=st.integers(0, 99),
+    top_k=st.integers(1, 9),
+    threshold=st.sampled_from([0.0, 0.5, 1.0]),
+)
+def test_families_are_chosen_as_the_policy_chooses_them(
+    logits: list[float], seed: int, top_k: int, threshold: float
+) -> None:
+    names = [f"c{name}" for name in np.random.default_rng(seed).permutation(9)]
+    children: list[tuple[str, str, str | None]] = [(f"{name}-0", "name", name) for name in names[:7]]
     found = lenses(
-        Hierarchy.build([*nodes, *((f"{id}-0", "name", id) for id in "dbca")]), lambda *s: np.ones(s, "f4")
+        Hierarchy.build([*((name, "name", None) for name in names), *children]), lambda *s: -np.zeros(s, "f4")
     )
-    one = device_walk(found, top_k=2, threshold=0.0)
-    (walked,) = one.score(torch.ones(1, COLUMNS)).walked
-    parents = [found.hierarchy.families[family].parent for family in walked.opened[0]]
-    assert [found.hierarchy.concepts[parent or 0].id for parent in parents] == ["a", "b"]
-    assert walked.cut == 2
+    policy = Expansion(
+        found.hierarchy, replace(found.heads, platt_slope=np.ones(16, np.float32)), top_k, threshold, 1
+    )
+    one = device_walk(found, top_k=top_k, threshold=threshold)
+    ids = one.step.base_ids
+    scores = torch.tensor(logits, dtype=torch.float32)
+    expected = policy.choose(ids.numpy().astype(np.int32), scores.numpy())
+    family_PK, taken_PK, cut_P = one.step._choose(ids[None], scores[None], one.step.levels[0][0])
+    assert family_PK[taken_PK].tolist() == list(expected.families)
+    assert cut_P.tolist() == [expected.cut]
 
 
 @pytest.fixture
