@@ -173,10 +173,9 @@ class Step:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """What becomes of each family, and how many lenses `[P, K]` are scored for it: all of them or none."""
         slot_PK = self.slot_N[self._first_F[family_PK]]
-        status_PK = torch.where(taken_PK, slot_PK.clamp(max=0), SCORED)
         rows_PK = torch.where(taken_PK & (slot_PK >= 0), self._rows_F[family_PK], 0)
         over = (rows_PK.cumsum(1) > lanes) & (rows_PK > 0)
-        return torch.where(over, OVER_BUDGET, status_PK), torch.where(over, 0, rows_PK)
+        return torch.where(over, OVER_BUDGET, slot_PK.clamp(max=0)), torch.where(over, 0, rows_PK)
 
     def _lanes(self, family_PK: torch.Tensor, rows_PK: torch.Tensor, lanes: int) -> torch.Tensor:
         """Concepts `[P, L]` of the families' lenses side by side, -1 in lanes that are left."""

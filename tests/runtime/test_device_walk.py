@@ -4,7 +4,8 @@ Weights and states are small whole numbers and calibrations halves, so that ever
 equal to the last bit, and ties, also with the threshold, are many and are ties in every arithmetic.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,7 +19,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from lenses.concept import Hierarchy
 from lenses.errors import BudgetError, PackIntegrityError
 from lenses.lens import Heads, Lens
-from runtime.device_walk import DeviceWalk, Pages, Walked
+from runtime.device_walk import DeviceWalk, Pages, Walked, _Streams
 from runtime.expansion import Expansion
 from tests.packs import tree_nodes
 from tests.reference import walk
@@ -414,6 +415,68 @@ def test_the_step_is_one_graph_that_decides_nothing_in_python(tree: Lenses) -> N
             assert torch.equal(compiled(states(2, seed)), packed_PW)
         different.add(packed_PW.numpy().tobytes())
     assert len(different) == 8
+
+
+class Late(_Streams):
+    """Events that pass when the test says so, and what waited for which: the order that CUDA would keep."""
+
+    def __init__(self) -> None:
+        super().__init__(torch.device("cpu"))
+        self.marked = 0
+        self.reached = 0
+        self.waits: list[tuple[str, int]] = []
+
+    def mark(self) -> Any:
+        self.marked += 1
+        return self.marked
+
+    def passed(self, event: Any) -> bool:
+        return event <= self.reached
+
+    def wait(self, event: Any) -> None:
+        self.reached = max(self.reached, event)
+
+    def follow(self, event: Any) -> None:
+        self.waits.append(("step", event))
+
+    @contextmanager
+    def copying(self, *, after: Any) -> Iterator[None]:
+        self.waits.append(("copy", after))
+        yield
+
+
+def late_walk(tree: Lenses, **changes: int) -> tuple[DeviceWalk, Late]:
+    one, late = device_walk(tree, threshold=0.0, **changes), Late()
+    one._streams, one._last = late, late.mark()
+    return one, late
+
+
+def test_copies_come_after_the_last_step_and_the_next_step_after_them(tree: Lenses) -> None:
+    one, late = late_walk(tree)
+    first = one.submit(states(1))
+    assert late.waits == []  # nothing was brought yet
+    assert not one.ready(first)
+    one.bring([1, 2])
+    assert late.waits == [("copy", 2), ("copy", 2)]  # 2 is marked at the end of the step
+    second = one.submit(states(1))
+    assert late.waits[2:] == [("step", 4)]  # 3 and 4 are marked at the end of the copies
+    one.submit(states(1))
+    assert late.waits[3:] == []
+    late.reached = 2
+    assert one.ready(first)
+    assert not one.ready(second)
+    one.read(second)
+    assert late.reached == 5
+
+
+def test_pages_that_a_copy_still_reads_are_not_written(tree: Lenses) -> None:
+    one, late = late_walk(tree, warm_lenses=3)
+    one.bring([1])
+    one.bring([2])  # its copy is made from what was read, since the copy of 1 may still be under way
+    assert (1 in one._warm, 2 in one._warm) == (True, False)
+    late.reached = late.marked
+    one.bring([3])
+    assert (1 in one._warm, 3 in one._warm) == (False, True)
 
 
 @given(
