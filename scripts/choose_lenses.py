@@ -28,6 +28,7 @@ import numpy as np
 from choosing.inputs import Told, compare
 from choosing.journal import Journal
 from choosing.variants import BASE_LEVELS, WALKED, Parts, branches, measure, variants
+from data.synsets import labels, synsets_of, tell
 from judging.controls import RIDGE_PENALTY
 from numpy.typing import NDArray
 from pages.choices_report import choices, markdown
@@ -35,7 +36,7 @@ from pages.command import make_report
 from pages.files import plain
 from pages.run_record import RunRecord, sha256_of
 from rich.progress import Progress
-from train_lenses import Part, collect_part, labels, read_concepts, synsets_of, tell
+from train_lenses import Part, collect_part, read_concepts
 from train_lenses import parse as train_lenses_arguments
 
 from lenses.concept import Hierarchy

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from lenses.errors import BudgetError, ConfigError
 from lenses.pack import LensPack
 from runtime.config import MonitorConfig
-from runtime.engine import Engine, Scores, wanted_by
+from runtime.engine import Engine, wanted_by
 from runtime.expansion import Choice
+from runtime.walk import Scores
 from tests.packs import make_pack
 from tests.reference import walk
 
