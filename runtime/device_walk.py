@@ -12,9 +12,10 @@ hot is reported, and what lies below it is not: bring it and take the step again
   the largest family cannot say (`reports/gpu.md` counts the waste). `slot_N` on the device says where each lens is.
 - *Step* (`Step`): all shapes are known when it is made, and nothing is decided in Python by what is on the device, so
   it can be compiled into one graph and recorded. Lenses are gathered as `(arena[slots] * states).sum(-1)`: a compiler
-  makes that one kernel that reads each weight once, where it lies, widened to fp32 on its way into an fp32 sum; a
-  matrix product would need the gathered bytes written out and read again. Uncompiled, it is the slow, obvious
-  version: the gather and the product are in memory. Lanes without a lens all read slot 0, which stays in a GPU's L2.
+  makes that one kernel that reads each weight where it lies, widened to fp32 on its way into an fp32 sum (seen in what
+  inductor writes for a CPU); a matrix product would need the gathered bytes written out and read again. Uncompiled, it
+  is the slow, obvious version: gather and product are in memory. Lanes without a lens all read slot 0, so they cost a
+  GPU's L2 and not its memory. Scalars are `masked_fill`ed: `where` may copy one to the device, which no graph records.
 - *Order*: steps, changes of `slot_N` and copies of results are on the caller's stream, families are copied on one of
   their own. A copy begins after the last step, which may still read the slots it overwrites; the next step begins
   after the copy. Both waits are the device's: the host waits only in `read`, and while a graph is recorded.
@@ -130,10 +131,10 @@ class Step:
             status_PK, rows_PK = self._find(family_PK, taken_PK, lanes)
             ids = self._lanes(family_PK, rows_PK, lanes)
             scored, safe = ids >= 0, ids.clamp(min=0)
-            slot_PL = torch.where(scored, self.slot_N[safe], 0)
+            slot_PL = self.slot_N[safe].masked_fill(~scored, 0)
             hidden_PLH = (self._arena_SHC[slot_PL].float() * states_PC[:, None, None, :]).sum(-1)
             logits, odds = self._finish(hidden_PLH, safe)
-            family_PK = torch.where(taken_PK, family_PK, -1)
+            family_PK = family_PK.masked_fill(~taken_PK, -1)
             parts = [ids, logits.view(torch.int32), family_PK, status_PK, cut_P[:, None]]
             packed += [part.to(torch.int32) for part in parts]
         return torch.cat(packed, dim=1)
@@ -161,10 +162,10 @@ class Step:
         """
         safe = ids.clamp(min=0)
         qualified = (ids >= 0) & (self._opens_N[safe] >= 0) & (odds >= self._threshold)
-        bits = torch.where(odds == 0, 0.0, odds).view(torch.int32)  # -0.0 ties with 0.0
+        bits = odds.masked_fill(odds == 0, 0.0).view(torch.int32)  # -0.0 ties with 0.0
         ordered = bits ^ ((bits >> 31) & 0x7FFFFFFF)
         key = (ordered.to(torch.int64) << 32) + self._order_N[safe]
-        best = torch.where(qualified, key, _LEAST).topk(opened, dim=1)
+        best = key.masked_fill(~qualified, _LEAST).topk(opened, dim=1)
         family_PK = self._opens_N[safe.gather(1, best.indices)].clamp(min=0)
         return family_PK, best.values > _LEAST, (qualified.sum(1) - opened).clamp(min=0)
 
@@ -173,9 +174,9 @@ class Step:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """What becomes of each family, and how many lenses `[P, K]` are scored for it: all of them or none."""
         slot_PK = self.slot_N[self._first_F[family_PK]]
-        rows_PK = torch.where(taken_PK & (slot_PK >= 0), self._rows_F[family_PK], 0)
+        rows_PK = self._rows_F[family_PK].masked_fill(~taken_PK | (slot_PK < 0), 0)
         over = (rows_PK.cumsum(1) > lanes) & (rows_PK > 0)
-        return torch.where(over, OVER_BUDGET, slot_PK.clamp(max=0)), torch.where(over, 0, rows_PK)
+        return slot_PK.clamp(max=0).masked_fill(over, OVER_BUDGET), rows_PK.masked_fill(over, 0)
 
     def _lanes(self, family_PK: torch.Tensor, rows_PK: torch.Tensor, lanes: int) -> torch.Tensor:
         """Concepts `[P, L]` of the families' lenses side by side, -1 in lanes that are left."""
@@ -184,7 +185,7 @@ class Step:
         which_PL = (end_PK[:, None, :] <= lane_L[:, None]).sum(-1)
         within = which_PL.clamp(max=rows_PK.shape[1] - 1)
         begin_PK = self._first_F[family_PK] - (end_PK - rows_PK)
-        return torch.where(which_PL < rows_PK.shape[1], begin_PK.gather(1, within) + lane_L, -1)
+        return (begin_PK.gather(1, within) + lane_L).masked_fill(which_PL > within, -1)
 
 
 class Pages:

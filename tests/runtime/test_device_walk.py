@@ -412,9 +412,9 @@ def test_the_step_is_one_graph_that_decides_nothing_in_python(tree: Lenses) -> N
     one = device_walk(tree, threshold=0.0, top_k=1, positions=2, hot_lenses=6)
     traced = make_fx(one.step, tracing_mode="fake", _allow_non_fake_inputs=True)(states(2))
     operations = {str(node.target) for node in traced.graph.nodes if node.op == "call_function"}
-    assert not {
-        name for name in operations if "_local_scalar" in name or "nonzero" in name or "masked_select" in name
-    }
+    # These would wait for the device, have shapes that depend on it, or bring a number to it from the host.
+    refused = ("_local_scalar", "nonzero", "masked_select", "scalar_tensor", "lift_fresh", "where.Scalar")
+    assert [name for name in operations if any(word in name for word in refused)] == []
     compiled = torch.compile(one.step, fullgraph=True, dynamic=False, backend="eager")
     different = set()
     for seed in range(8):
