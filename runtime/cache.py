@@ -25,6 +25,7 @@ from typing import Protocol, Self
 import torch
 
 from lenses.errors import BudgetError, PackIntegrityError
+from runtime.clock import NO_CLOCK, Clock, Component
 from runtime.events import Phase
 from runtime.tiers import Tier, Tiers, Transfer
 
@@ -137,8 +138,10 @@ class FamilyCache:
         device: torch.device,
         readers: int = 4,
         copies: bool | None = None,
+        clock: Clock = NO_CLOCK,
     ) -> None:
         self._source = source
+        self._clock = clock
         self._device = device
         self._copies = device.type != "cpu" if copies is None else copies
         self._read_bytes = [source.family_bytes(family) for family in range(families)]
@@ -355,11 +358,23 @@ class FamilyCache:
     def _gather(self, group: Group, asked: _Asked) -> None:
         """Move families from `pending` into `group`, pinned, until one does not fit or none is left."""
         while asked.pending:
-            family = next(iter(asked.pending))
-            found = self._claim(family, group, asked.pending)
-            if found is None:
+            self._hold_hot(group, asked)
+            family = next(iter(asked.pending), None)
+            found = None if family is None else self._claim(family, group, asked.pending)
+            if family is None or found is None:
                 return
             self._serve(family, *found, group, asked)
+
+    def _hold_hot(self, group: Group, asked: _Asked) -> None:
+        """Pin and count the first families of `pending` that are hot, up to one that is not: all under one lock."""
+        with self._changed:
+            if self._waiting:
+                return
+            for family in list(asked.pending):
+                if family not in self._tiers.hot or family in self._in_flight:
+                    return
+                group.resident[family] = self._tiers.hot.hold(family)
+                self._settle(family, "cold" if family in asked.absent else "hot", group, asked)
 
     def _gather_here(self, group: Group, asked: _Asked, spare: Collection[int]) -> None:
         """Move the families that need no read and have room beside each other; waits for nothing."""
@@ -502,11 +517,15 @@ class FamilyCache:
         try:
             host = transfer.host
             if host is None:
-                host = self._read(transfer.family)
-                if transfer.keeps_host and self._tiers.pins_memory:
-                    host = host.pin_memory()
-            if transfer.to_hot:
-                hot = torch.empty_like(host, device=self._device).copy_(host) if self._copies else host
+                with self._clock.part(Component.COLD):
+                    host = self._read(transfer.family)
+                    if transfer.keeps_host and self._tiers.pins_memory:
+                        host = host.pin_memory()
+            if transfer.to_hot and self._copies:
+                with self._clock.part(Component.WARM):
+                    hot = torch.empty_like(host, device=self._device).copy_(host)
+            elif transfer.to_hot:
+                hot = host
         except (PackIntegrityError, OSError) as error:
             self._abandon(transfer, reason=str(error))
             return

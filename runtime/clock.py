@@ -9,7 +9,7 @@ Off, it is `NO_CLOCK`: the same calls, which do nothing. On an accelerator the c
 get events on its stream, whose times are read when the step is over and somebody asks.
 
 A clock belongs to the thread that calls `step`; what other threads do at the same time (reading ahead) is in the trace
-and in no sum. Knows nothing about what the components are.
+and in no sum.
 """
 
 import threading
@@ -17,13 +17,38 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from enum import StrEnum
 from time import perf_counter
 from typing import Any
 
 import torch
 
-HOST = "host"
-"""The component that runs when no other does."""
+
+class Component(StrEnum):
+    """What a step's time is charged to, in the order in which a step goes through them."""
+
+    HOST = "host"
+    """Whatever runs when no other component does."""
+    HOOK = "hook and transfer"
+    """Token ids and mask of a forward, its rows, and their copy from the device."""
+    STATES = "input states"
+    """Normalising and pooling; a compact pack's projection."""
+    DETECTION = "initial detection"
+    """Scoring the base."""
+    EXPANSION = "expansion"
+    """Ranking, and choosing the families to open."""
+    PREWARM = "pre-warm"
+    """Waiting for the batches that a prompt's families are read in."""
+    CACHE = "cache management"
+    """Finding families in the tiers, pinning them, making room; on a CPU also warm to hot, which copies nothing."""
+    COLD = "child loading: cold"
+    """Reading families from the pack when they are met."""
+    WARM = "child loading: warm to hot"
+    """Copying families from host memory to the device."""
+    CHILDREN = "child detection"
+    """Scoring the families that were opened."""
+    EVENTS = "events"
+    """Making events and handing them to whoever listens."""
 
 
 @dataclass(slots=True)
@@ -61,7 +86,7 @@ class Span:
 
 
 class Clock:
-    """Times components; `with clock.part("expansion"): ...`."""
+    """Times components; `with clock.part(Component.EXPANSION): ...`."""
 
     def __init__(self, device: torch.device | str = "cpu", *, trace: bool = False) -> None:
         self.steps: list[Step] = []
@@ -73,7 +98,7 @@ class Clock:
         self._owner: int | None = None
         self._step: Step | None = None
         self._began = self._since = 0.0
-        self._running = HOST
+        self._running: str = Component.HOST
         self._stack: list[str] = []
 
     def step(self, name: str) -> None:
@@ -94,7 +119,7 @@ class Clock:
         self._step = None
 
     @contextmanager
-    def part(self, name: str) -> Iterator[None]:
+    def part(self, name: Component) -> Iterator[None]:
         """Charge what runs inside to this component."""
         if self._step is None or threading.get_ident() != self._owner:
             start = perf_counter()
@@ -148,7 +173,7 @@ class _NoClock(Clock):
     def finish(self) -> None:
         pass
 
-    def part(self, name: str) -> AbstractContextManager[None]:  # type: ignore[override]
+    def part(self, name: Component) -> AbstractContextManager[None]:  # type: ignore[override]
         return self._nothing
 
     def count(self, name: str, amount: int = 1) -> None:

@@ -29,6 +29,7 @@ from lenses.errors import ConfigError
 from lenses.lens import Floats
 from lenses.pack import LensPack
 from runtime.cache import FamilyCache, Group
+from runtime.clock import NO_CLOCK, Clock, Component
 from runtime.config import MonitorConfig
 from runtime.events import Phase
 from runtime.expansion import Choice, Expansion
@@ -39,7 +40,7 @@ from runtime.walk import NOTHING, Scored, Scores, Walk
 class Engine:
     """Scores input states with one pack under one configuration; owns the bank and the cache."""
 
-    def __init__(self, pack: LensPack, config: MonitorConfig) -> None:
+    def __init__(self, pack: LensPack, config: MonitorConfig, clock: Clock = NO_CLOCK) -> None:
         hierarchy = pack.hierarchy
         base_levels = pack.config.base_levels if config.base_levels is None else config.base_levels
         deepest = hierarchy.depth - 1
@@ -55,17 +56,27 @@ class Engine:
         self.pack = pack
         self.config = config
         self.base_levels = base_levels
+        self._clock = clock
         device = torch.device(config.device)
         base = hierarchy.base_families(base_levels)
+        self.base_count = sum(hierarchy.families[family].rows for family in base)
+        """How many lenses the base has."""
+        resident = base
+        if config.exhaustive:
+            everything = hierarchy.base_families(range(max_level + 1))
+            if sum(map(pack.family_bytes, everything)) <= config.hot_budget_bytes:
+                resident = everything  # what is scored at every position lies end to end, where it fits
         self.cache = FamilyCache(
             pack,
             families=len(hierarchy.families),
-            base=base,
+            base=resident,
             hot_budget_bytes=config.hot_budget_bytes,
             warm_budget_bytes=config.warm_budget_bytes,
             device=device,
+            clock=clock,
         )
-        self.bank = Bank(pack, base, device=device)
+        self.bank = Bank(pack, resident, device=device)
+        self._base = np.flatnonzero(np.isin(hierarchy.levels[self.bank.base_ids], base_levels))
         self.expansion = Expansion(
             hierarchy,
             pack.heads,
@@ -78,16 +89,11 @@ class Engine:
             for family in hierarchy.families
         ]
         opened_by_base = hierarchy.opens[self.bank.base_ids]
-        self._frontier = np.flatnonzero((opened_by_base >= 0) & ~np.isin(opened_by_base, base))
+        self._frontier = np.flatnonzero((opened_by_base >= 0) & ~np.isin(opened_by_base, resident))
         self._frontier_ids = self.bank.base_ids[self._frontier]
-        in_base = set(base)
+        in_base = set(resident)
         rest = [f.index for f in hierarchy.families if f.index not in in_base and f.level <= max_level]
         self._everything = Choice(tuple(rest), (0.0,) * len(rest), 0)
-
-    @property
-    def base_count(self) -> int:
-        """How many lenses the base has."""
-        return len(self.bank.base_ids)
 
     def score(self, states_PD: Floats, phase: Phase, *, read_ahead: bool = False) -> list[Scores]:
         """Score every position as the configuration says, waiting for every family."""
@@ -97,17 +103,21 @@ class Engine:
 
     def score_base(self, states_PD: Floats) -> list[Scores]:
         """Score every position with the base alone."""
-        return [scores for scores, _ in self._score_base(self.bank.inputs(states_PD))]
+        base_ids = self.bank.base_ids[self._base]
+        return [
+            Scores([base_ids], [base_N[self._base]]) for base_N in self._score_base(self._inputs(states_PD))
+        ]
 
     def begin(self, states_PD: Floats, phase: Phase) -> list[Walk]:
         """Score every position with the base, and choose what it opens first."""
-        walks = []
-        inputs_PC = self.bank.inputs(states_PD)
-        for input_C, (scores, base_N) in zip(inputs_PC, self._score_base(inputs_PC), strict=True):
-            walk = Walk(input_C, phase, scores, self._first_choice(base_N))
-            scores.cut = walk.choice.cut
-            walks.append(walk)
-        return walks
+        inputs_PC = self._inputs(states_PD)
+        base_PN = self._score_base(inputs_PC)
+        with self._clock.part(Component.EXPANSION):
+            choices = [self._first_choice(base_N) for base_N in base_PN]
+        return [
+            Walk(input_C, phase, Scores([self.bank.base_ids], [base_N], cut=choice.cut), choice)
+            for input_C, base_N, choice in zip(inputs_PC, base_PN, choices, strict=True)
+        ]
 
     def go_on(
         self, walks: Sequence[Walk], *, wait: bool, read_ahead: bool = False, spare: Collection[int] = ()
@@ -130,9 +140,13 @@ class Engine:
 
     # The order of things: base, choose, fetch, score, choose, fetch, score ...
 
-    def _score_base(self, inputs_PC: Floats) -> list[tuple[Scores, Floats]]:
-        base_PN = self.bank.score_base(inputs_PC)
-        return [(Scores([self.bank.base_ids], [base_N]), base_N) for base_N in base_PN]
+    def _inputs(self, states_PD: Floats) -> Floats:
+        with self._clock.part(Component.STATES):
+            return self.bank.inputs(states_PD)
+
+    def _score_base(self, inputs_PC: Floats) -> Floats:
+        with self._clock.part(Component.DETECTION):
+            return self.bank.score_base(inputs_PC)
 
     def _walk_down(
         self, walks: Sequence[Walk], phase: Phase, wait: bool, read_ahead: bool, spare: Collection[int]
@@ -143,14 +157,16 @@ class Engine:
         while any(choice.families for choice in choices):
             wanted = wanted_by(choices)
             left = dict(wanted)
-            try:
-                for group in self._fetch(wanted, walks, phase, wait, read_ahead, spare):
-                    self._score_families(group, left, walks, inputs_PC)
-            finally:
-                self._leave(
-                    left, [walk for walk, choice in zip(walks, choices, strict=True) if choice.families]
-                )
-            choices = [self._choose_next(walk) if walk.is_complete else NOTHING for walk in walks]
+            with self._clock.part(Component.CACHE):
+                try:
+                    for group in self._fetch(wanted, walks, phase, wait, read_ahead, spare):
+                        self._score_families(group, left, walks, inputs_PC)
+                finally:
+                    self._leave(
+                        left, [walk for walk, choice in zip(walks, choices, strict=True) if choice.families]
+                    )
+            with self._clock.part(Component.EXPANSION):
+                choices = [self._choose_next(walk) if walk.is_complete else NOTHING for walk in walks]
 
     def _fetch(
         self,
@@ -163,7 +179,8 @@ class Engine:
     ) -> Iterator[Group]:
         """Groups of the wanted families, counted as requests of the positions that have not asked before."""
         if read_ahead:
-            self.cache.prefetch(wanted)
+            with self._clock.part(Component.PREWARM):
+                self.cache.prefetch(wanted)
         if self.config.missing == "strict":
             requests = {family: len(positions) for family, positions in wanted.items()}
             return self.cache.groups(wanted, requests, phase)
@@ -175,7 +192,8 @@ class Engine:
         self, group: Group, left: dict[int, list[int]], walks: Sequence[Walk], inputs_PC: Floats
     ) -> None:
         """Score the families of a group for the positions that want them, and take them from what is left."""
-        logits = self.bank.score_families(group.resident, left, inputs_PC)
+        with self._clock.part(Component.CHILDREN):
+            logits = self.bank.score_families(group.resident, left, inputs_PC)
         for family, origin in group.origin.items():
             positions = left[family]
             for position, logits_F in zip(positions, logits[family], strict=True):

@@ -29,6 +29,7 @@ from lenses.pack import LensPack
 from lenses.state import Floats, Pool, normalise
 from runtime.blocks import blocks_of, check_fits, eos_ids_of, host_id, is_same_host, text_config
 from runtime.cache import CacheStats
+from runtime.clock import NO_CLOCK, Clock, Component
 from runtime.config import MonitorConfig
 from runtime.engine import Engine
 from runtime.events import Coverage, Event, EventQueue, Phase, Run, Sink, State
@@ -86,16 +87,24 @@ class Monitor:
         for event in monitor.events:
             print(event.next_token, event.top(5))
 
-    Settings are those of `MonitorConfig`, by name. Raises BudgetError where the budgets cannot hold the base, and
-    PackIntegrityError where a base family is damaged.
+    Settings are those of `MonitorConfig`, by name; a `clock` times what happens in each of the host's steps. Raises
+    BudgetError where the budgets cannot hold the base, and PackIntegrityError where a base family is damaged.
     """
 
-    def __init__(self, pack: LensPack, config: MonitorConfig | None = None, **settings: Any) -> None:
+    def __init__(
+        self,
+        pack: LensPack,
+        config: MonitorConfig | None = None,
+        *,
+        clock: Clock = NO_CLOCK,
+        **settings: Any,
+    ) -> None:
         if config is not None and settings:
             raise TypeError("give a MonitorConfig or settings by name, not both")
         self.pack = pack
         self.config = config or MonitorConfig(**settings)
-        self.engine = Engine(pack, self.config)
+        self.clock = clock
+        self.engine = Engine(pack, self.config, clock)
         self.events = EventQueue(self.config.queue_events)
         self._sinks: list[Sink] = []
         self._counters = Counters()
@@ -190,6 +199,11 @@ class Monitor:
 
     def tokens_fed(self, token_BT: NDArray[np.int64], mask_BT: NDArray[np.bool_], begins: bool) -> None:
         """A forward begins: its first real token of a sequence is what followed that sequence's last row."""
+        with self.clock.part(Component.HOOK):
+            self._tokens_fed(token_BT, mask_BT, begins)
+        self.clock.step("prompt" if begins else "generation")
+
+    def _tokens_fed(self, token_BT: NDArray[np.int64], mask_BT: NDArray[np.bool_], begins: bool) -> None:
         if begins:
             self._finish_batch()
             return
@@ -204,7 +218,7 @@ class Monitor:
 
     def observe(self, forward: Forward) -> None:
         """The host has computed the site's rows of this forward: score them, emit what is complete."""
-        with self._lens_time():
+        with self._lens_time(), self.clock.part(Component.HOOK):
             if forward.begins:
                 self._batch = [self._begin_sequence() for _ in forward.token_BT]
             rows, at = self._see(forward)
@@ -223,6 +237,7 @@ class Monitor:
             for sequence, tokens in zip(self._batch, sequences_BT, strict=True):
                 self._close(sequence, int(tokens[sequence.fed]) if sequence.fed < len(tokens) else None)
         self._finish_batch()
+        self.clock.finish()
 
     # How rows become events.
 
@@ -270,7 +285,8 @@ class Monitor:
             return
         began_s = perf_counter()
         rows, rows_RD = self._unread.take()
-        scored, states_PD = self._input_states(rows, rows_RD)
+        with self.clock.part(Component.STATES):
+            scored, states_PD = self._input_states(rows, rows_RD)
         self._score(scored, states_PD)
         step_ms = (perf_counter() - began_s) * 1e3
         with_scores = [row for row in rows if row.scores is not None]
@@ -351,13 +367,14 @@ class Monitor:
 
     def _emit_ready(self) -> None:
         """Emit what has become complete, then what is read and closed, in order."""
-        for row in self._kept.take_complete():
-            if row.is_emitted:  # else it is complete before its first event is due
+        with self.clock.part(Component.EVENTS):
+            for row in self._kept.take_complete():
+                if row.is_emitted:  # else it is complete before its first event is due
+                    self._emit_row(row)
+            ready = [row for row in self._rows if row.is_read and row.is_closed]
+            self._rows = [row for row in self._rows if not (row.is_read and row.is_closed)]
+            for row in ready:
                 self._emit_row(row)
-        ready = [row for row in self._rows if row.is_read and row.is_closed]
-        self._rows = [row for row in self._rows if not (row.is_read and row.is_closed)]
-        for row in ready:
-            self._emit_row(row)
 
     def _emit_row(self, row: Row) -> None:
         if row.phase == "generation" or self.config.prompt_events != "off":

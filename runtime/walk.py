@@ -53,6 +53,8 @@ class Scores(Scored):
     def ordered(self) -> tuple[NDArray[np.int32], Floats]:
         """Concept indices, ascending, and their logits."""
         concepts, logits = np.concatenate(self.concepts), np.concatenate(self.logits)
+        if (concepts[1:] > concepts[:-1]).all():  # the base alone is in order, and may be everything
+            return concepts, logits
         order = np.argsort(concepts)
         return concepts[order], logits[order]
 

@@ -1,0 +1,31 @@
+"""Two loops that run without the interpreter: one that reads memory and does little else, one that only computes.
+
+Knows arrays only. Shape: W words.
+"""
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+__all__ = ["spin", "sum_words"]
+
+
+@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+def sum_words(words_W: Any) -> Any:
+    """The sum of some uint64 modulo 2^64: every byte is read once, and the sum shows that it was."""
+    total = np.uint64(0)
+    for at in range(words_W.shape[0]):
+        total += words_W[at]
+    return total
+
+
+@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+def spin(steps: int) -> Any:
+    """So many steps of a generator of random numbers: each needs the one before, so none can be left out."""
+    state = np.uint64(88172645463325252)
+    for _ in range(steps):
+        state ^= state << np.uint64(13)
+        state ^= state >> np.uint64(7)
+        state ^= state << np.uint64(17)
+    return state
