@@ -26,7 +26,7 @@ def _head(report: Record) -> str:
     rows = [
         ("command", f"`{run['command']}`"),
         ("run", f"`{run['run']}`"),
-        ("configuration", f"sha256 `{run['configuration_sha256'][:16]}`, {run['configuration']}"),
+        ("configuration", f"sha256 `{run['configuration_sha256'][:16]}`"),
         ("GPU", report["gpu"] or "none"),
         *made_with(run),
     ]
