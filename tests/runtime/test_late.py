@@ -459,8 +459,8 @@ def test_bounded_memory_is_flat_however_late_events_are(packs: list[LensPack]) -
         objects, pages = write(400)
         objects_later, pages_later = write(1600)
         stats = monitor.stats()
-    assert stats.deferred > 1000
-    assert stats.blocked > 100
+    assert stats.deferred > 200
+    assert stats.blocked > 0
     assert stats.kept_peak_bytes <= 2000
     assert objects_later - objects < 100
     assert (pages_later - pages) * 4096 < 4 << 20
