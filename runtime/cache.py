@@ -250,7 +250,9 @@ class FamilyCache:
             here = {family for family in wanted if self._is_here(family)}
             # Not those that are here: on a GPU a reader would promote them, and they would be here no more.
             plan = self._plan([family for family in wanted if family not in here], {*wanted, *spare})
-        self._handed_over += self._hand_over(plan, self._carry)
+        started = self._hand_over(plan, self._carry)
+        with self._changed:
+            self._handed_over += started
         return here
 
     def prefetch(self, families: Iterable[int]) -> None:
@@ -349,9 +351,10 @@ class FamilyCache:
         """Raise the error of a read that nobody waited for, if there is one."""
         done: list[Future[None]] = []
         under_way: list[Future[None]] = []
-        for future in self._handed_over:
-            (done if future.done() else under_way).append(future)
-        self._handed_over = under_way
+        with self._changed:
+            for future in self._handed_over:
+                (done if future.done() else under_way).append(future)
+            self._handed_over = under_way
         for future in done:
             future.result()
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers.models.gemma3.modeling_gemma3 import Gemma3RotaryEmbedding
 
@@ -33,6 +33,7 @@ def tiny() -> Any:
 # Names.
 
 
+@settings(deadline=None)
 @given(st.sampled_from(sorted(SHAPES)), st.integers(1, 34), st.integers(0, 10**9 - 1))
 def test_an_id_is_a_name_of_the_host_that_has_it(shape: str, blocks: int, seed: int) -> None:
     host = RandomHost(shape, min(blocks, SHAPES[shape].blocks), seed)
@@ -192,6 +193,7 @@ def tokenizer() -> Any:
     return RandomHost.parse(TINY).tokenizer()
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=20))
 def test_any_text_is_read_byte_by_byte_and_comes_back(tokenizer: Any, text: str) -> None:
     if any(special in text for special in tokenizer.all_special_tokens):
