@@ -99,8 +99,9 @@ def _times(report: Record) -> str:
         + table(("", *_TIMES), rows)
         + "\n## First token, ending and whole runs, medians in ms\n\n"
         "The prompt is in the first token; the ending is from the last token to the return. A whole run is all texts "
-        f"of a round. Start-up, before any run: {digits(start['median'])} ms (n = {start['n']}: opening the pack, reading "
-        "the base).\n\n" + table(("", "first token", "p95", "ending", "whole run", "ratio (95 %)"), whole)
+        f"of a round. Start-up, before any run: {digits(start['median'])} ms (n = {start['n']}: opening the pack, "
+        "reading the base).\n\n"
+        + table(("", "first token", "p95", "ending", "whole run", "ratio (95 %)"), whole)
     )
 
 

@@ -50,7 +50,8 @@ def markdown(report: Record, pictures: Sequence[str] = ()) -> str:
         table(("", ""), head),
         f"The engine alone scores {report['states']} recorded states of the host, one at a time, again and again, all "
         f"families hot ({_rate(tail)} of {tail['requests']} requests). The *empty loop* is as long as the engine's "
-        "median, uses as many threads and no memory, and takes turns with it token by token: its tail is the machine's.\n\n"
+        "median, uses as many threads and no memory, and takes turns with it token by token: its tail is the "
+        "machine's.\n\n"
         "## Milliseconds a token\n",
         table(("", *names, "p99 / median"), times),
         "## Memory\n\nThe process's resident set. Growth is from the median of the second quarter of the samples to "

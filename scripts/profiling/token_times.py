@@ -59,4 +59,4 @@ def _difference(a: ByTask, b: ByTask) -> Record:
 
 def _totals_R(found: ByTask) -> Doubles:
     """[R] all texts of a round together, from the call of `generate` to its return."""
-    return np.sum([[run.total_ms for run in by_round] for by_round in found], axis=0, dtype=np.float64)
+    return np.array([sum(run.total_ms for run in in_round) for in_round in zip(*found, strict=True)])
