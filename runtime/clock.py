@@ -61,8 +61,8 @@ class Step:
     counts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     """What was counted in the step, by name: `families hot` and `lenses hot`, `warm` and `cold`: what the step's
     levels brought to where it is scored, by the tier where it was; one that serves several positions once; `families
-    read` and `bytes read` from the pack, of these `families prefetched` and `bytes prefetched`; `base passes`: how often
-    the base was scored, for however many positions at once."""
+    read` and `bytes read` from the pack, of these `families prefetched` and `bytes prefetched`; `base passes`: how
+    often the base was scored, for however many positions at once."""
     start_s: float = 0.0
     """When it began, on the scale of `time.perf_counter`."""
     total_ms: float = 0.0

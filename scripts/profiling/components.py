@@ -112,7 +112,8 @@ def _loading(steps: Sequence[Step], sizes: Sizes) -> list[Record]:
 def _loaded(
     origin: str, charged: Component | None, families: float, lenses: float, size: float, steps: Sequence[Step]
 ) -> Record:
-    ms = None if charged is None else _mean([step.parts_ms.get(charged, 0.0) for step in steps])
+    ran = charged is not None and any(charged in step.parts_ms for step in steps)
+    ms = _mean([step.parts_ms.get(charged or "", 0.0) for step in steps]) if ran else None
     return {
         "origin": origin,
         "families": families,
