@@ -43,19 +43,26 @@ def make(tmp_path: Path) -> Make:
     return run
 
 
-@pytest.mark.parametrize(
-    "options", [(), ("--dtype", "fp32", "--layer-norm")], ids=["bf16", "fp32 with norms"]
-)
+COMPACT = ("--levels", LEVELS, "--kind", "compact", "--widths", "32,8,4")
+
+
+KINDS = {
+    "mlp bf16": SMALL,
+    "mlp fp32 with norms": (*SMALL, "--dtype", "fp32", "--layer-norm"),
+    "mlp int8 with norms": (*SMALL, "--dtype", "int8", "--layer-norm"),
+    "compact bf16": ("--host", HOST, *COMPACT),
+    "compact int8 without a host": ("--hidden-size", "256", *COMPACT, "--dtype", "int8"),
+}
+
+
+@pytest.mark.parametrize("options", KINDS.values(), ids=KINDS.keys())
 def test_the_bank_scores_it_as_one_lens_at_a_time_does(make: Make, options: tuple[str, ...]) -> None:
-    pack = make(*SMALL, *options)
+    pack = make(*options)
     bank = Bank(pack, range(len(pack.hierarchy.families)))
-    logits_PN = bank.score_base(STATES_PD)
+    logits_PN = bank.score_base(bank.inputs(STATES_PD))
     bank.close()
     slow_PN = logits_of(pack)
     assert np.abs(logits_PN - slow_PN).max() <= 1e-5 * max(1, np.abs(slow_PN).max())
-
-
-COMPACT = ("--levels", LEVELS, "--kind", "compact", "--widths", "32,8,4")
 
 
 @pytest.mark.parametrize(
