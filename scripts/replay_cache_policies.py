@@ -169,6 +169,7 @@ def build(arguments: argparse.Namespace, command: Sequence[str], progress: Progr
         )
         progress.advance(task, 3)
     found["run"]["seconds"] = round(time.perf_counter() - began, 1)
+    found["run"]["processor_seconds"] = round(time.process_time(), 1)
     report: Record = plain(found)
     report["must_show"] = must_show(report)
     return report
