@@ -1,26 +1,28 @@
 """Scoring many lenses at once. *** hot file ***
 
 The bank holds what is resident of every lens (the heads) and the base families' first layers, laid end to end. It
-scores the base in one call and any family in one call, given that family's first layer by whoever holds it. What it
-computes is what `Lens.logit` computes; how lenses are chosen and where families lie is not its business.
+scores the base in one call, and any families together in one call, given their first layers by whoever holds them.
+What it computes is what `Lens.logit` computes; how lenses are chosen and where families lie is not its business.
 
 Two back ends, tested against each other and against the reference:
 - `numba` on a CPU: reads the stored bytes where they lie (see `kernels`); a logit's bits do not depend on the batch.
 - `torch` on any device, and on a CPU without numba: widens to fp32 and multiplies.
 
-Shapes: B states, D hidden size, N lenses of the pack, F lenses of one family, R = lenses * h1 stored rows.
+Shapes: P states, D hidden size, C what lenses read of a state (D, or R of a compact pack), N lenses of the pack,
+F families of a call, L lenses of them, K (family, position) pairs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any, Literal, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lenses.concept import Family
 from lenses.lens import Floats, Heads
 from lenses.pack import LensPack
 from lenses.writer import TORCH_DTYPES
@@ -31,8 +33,11 @@ except ImportError:  # numba has no wheel for this platform: the torch back end 
     kernels = None  # type: ignore[assignment]
 
 Backend = Literal["numba", "torch"]
+Ints = NDArray[np.int64]
 
-_BYTES_WORTH_A_THREAD = 1 << 19
+_SEEN_AS = {"bf16": np.uint16, "fp32": np.float32, "int8": np.int8}
+"""How the kernels see a stored number; bf16 is the upper half of an fp32."""
+_BYTES_WORTH_A_THREAD = 1 << 22
 """Below this many stored bytes times states, handing work to a second thread costs more than it saves."""
 
 
@@ -50,129 +55,226 @@ class Bank:
         self.device = torch.device(device)
         on_cpu = self.device.type == "cpu"
         self.backend: Backend = backend or ("numba" if on_cpu and kernels is not None else "torch")
-        families = pack.hierarchy.families
         self.base_families = tuple(base)
+        families = pack.hierarchy.families
         self.base_ids: NDArray[np.int32] = np.concatenate(
             [np.arange(families[f].first, families[f].first + families[f].rows, dtype=np.int32) for f in base]
         )
         """[base lenses] concept indices, in the order of the logits that `score_base` returns."""
-        self._base = _Layers.of(pack.heads, self.base_ids, _read_base(pack, base, self.device))
-        self._family_heads = [
-            _Layers.of(pack.heads, slice(f.first, f.first + f.rows), None)
-            if on_cpu
-            else _Layers.of(pack.heads, np.arange(f.first, f.first + f.rows), None).to(self.device)
-            for f in families
-        ]
-        self._base = self._base if on_cpu else self._base.to(self.device)
+        self._families = families
+        self._base_layers = _read_base(pack, base, self.device)
+        self._base_places = _Places.of([families[f] for f in base], self._base_layers)
+        self._heads = pack.heads
+        self._heads_torch = None if self.backend == "numba" else _TorchHeads.of(pack.heads, self.device)
+        self._like = np.empty(0, _SEEN_AS[pack.config.lens.dtype])
+        self._lens_bytes = pack.config.lens.h1 * self._base_layers.shape[1] * self._base_layers.itemsize
         self._threads = max(1, torch.get_num_threads())
         self._pool = (
-            ThreadPoolExecutor(self._threads, thread_name_prefix="bank") if self._threads > 1 else None
+            ThreadPoolExecutor(self._threads - 1, thread_name_prefix="bank") if self._threads > 1 else None
         )
 
-    def score_base(self, states_BD: Floats) -> Floats:
-        """Logits `[B, base lenses]` of every base lens."""
-        return self._score(self._base, states_BD)
+    def inputs(self, states_PD: Floats) -> Floats:
+        """What lenses read of input states, `[P, C]`: the states, or what a compact pack's projection makes of them."""
+        states_PD = np.ascontiguousarray(states_PD, dtype=np.float32)
+        projection_CD = self._heads.projection
+        if projection_CD is None:
+            return states_PD
+        if self._heads_torch is not None:
+            return self._heads_torch.inputs(states_PD)
+        inputs_PC = np.empty((len(states_PD), len(projection_CD)), np.float32)
+        work = projection_CD.nbytes * len(states_PD)
+        self._share(
+            lambda start, stop: kernels.project(projection_CD, states_PD, inputs_PC, start, stop),
+            np.array([0, len(projection_CD)]),
+            np.array([work]),
+        )
+        return inputs_PC
 
-    def score_family(self, family: int, first_layer_RD: torch.Tensor, states_BD: Floats) -> Floats:
-        """Logits `[B, F]` of a family's lenses, given its first layer `[R, D]` on the bank's device."""
-        return self._score(self._family_heads[family].with_first(first_layer_RD), states_BD)
+    def score_base(self, inputs_PC: Floats) -> Floats:
+        """Logits `[P, base lenses]` of every base lens."""
+        if self._heads_torch is not None:
+            return self._heads_torch.score(self._base_layers, torch.from_numpy(self.base_ids), inputs_PC)
+        positions, families = len(inputs_PC), len(self.base_families)
+        logits_PN = np.empty((positions, len(self.base_ids)), np.float32)
+        self._score(
+            self._base_places,
+            np.arange(families + 1) * positions,
+            np.tile(np.arange(positions), families),
+            inputs_PC,
+            logits_PN.reshape(-1),
+            self._base_places.lens_F[:-1],
+            np.full(families, len(self.base_ids)),
+        )
+        return logits_PN
+
+    def score_families(
+        self,
+        first_layers: Mapping[int, torch.Tensor],
+        positions: Mapping[int, Sequence[int]],
+        inputs_PC: Floats,
+    ) -> dict[int, Floats]:
+        """Logits `[positions of it, rows]` of each family, given its first layer `[rows * h1, C]` on the bank's device.
+
+        `positions[family]` says at which rows of the inputs it is wanted. No tensor is kept.
+        """
+        families = [self._families[family] for family in first_layers]
+        if self._heads_torch is not None:
+            return {
+                f.index: self._heads_torch.score(
+                    first_layers[f.index],
+                    slice(f.first, f.first + f.rows),
+                    inputs_PC[list(positions[f.index])],
+                )
+                for f in families
+            }
+        places = _Places.at(families, [layer.data_ptr() for layer in first_layers.values()])
+        wanted = [positions[family] for family in first_layers]
+        pair_F = _offsets([len(at) for at in wanted])
+        out_F = _offsets([len(at) * family.rows for at, family in zip(wanted, families, strict=True)])
+        logits = np.empty(out_F[-1], np.float32)
+        self._score(
+            places,
+            pair_F,
+            np.fromiter(chain.from_iterable(wanted), np.int64, pair_F[-1]),
+            inputs_PC,
+            logits,
+            out_F[:-1],
+            np.diff(places.lens_F),
+        )
+        pieces = zip(families, pairwise(out_F.tolist()), strict=True)
+        return {f.index: logits[start:stop].reshape(-1, f.rows) for f, (start, stop) in pieces}
 
     def close(self) -> None:
         """End the bank's threads; idempotent."""
         if self._pool is not None:
             self._pool.shutdown()
 
-    def _score(self, layers: "_Layers", states_BD: Floats) -> Floats:
-        if self.backend == "torch":
-            states = torch.from_numpy(states_BD).to(self.device)
-            return layers.score_torch(states).cpu().numpy()  # the device-to-host copy: one a call
-        states_BD = np.ascontiguousarray(states_BD, dtype=np.float32)
-        logits_BN = np.empty((len(states_BD), layers.count), np.float32)
-        stored = layers.stored()
-        parts = min(self._threads, layers.count, 1 + stored.nbytes * len(states_BD) // _BYTES_WORTH_A_THREAD)
-        if parts == 1 or self._pool is None:
-            layers.score_numba(stored, states_BD, logits_BN, 0, layers.count)
-            return logits_BN
-        cuts = [layers.count * part // parts for part in range(parts + 1)]
-        jobs = [
-            self._pool.submit(layers.score_numba, stored, states_BD, logits_BN, start, stop)
-            for start, stop in pairwise(cuts)
-        ]
+    def _score(
+        self,
+        places: "_Places",
+        pair_F: Ints,
+        position_K: Ints,
+        inputs_PC: Floats,
+        out: Floats,
+        out_F: Ints,
+        stride_F: Ints,
+    ) -> None:
+        """Score families where they lie; see `kernels.score_mlp` for the arrays."""
+        heads = self._heads
+        scale1 = _NO_SCALES if heads.scale1 is None else heads.scale1
+        arrays: tuple[Any, ...] = scale1, heads.bias1
+        if heads.weight2 is None:
+            kernel = kernels.score_linear
+        else:
+            arrays += heads.weight2, heads.bias2, heads.weight3, heads.bias3
+            kernel = kernels.score_mlp
+        where = places.address_F, places.concept_F, places.lens_F, pair_F, position_K
+        into = out, out_F, stride_F
+        self._share(
+            lambda start, stop: kernel(self._like, *where, inputs_PC, *arrays, *into, start, stop),
+            places.lens_F,
+            np.diff(places.lens_F) * np.diff(pair_F) * self._lens_bytes,
+        )
+
+    def _share(self, work: Callable[[int, int], None], lens_F: Ints, bytes_F: Ints) -> None:
+        """Run `work(start, stop)` over all lenses, in as many threads as it is worth, an equal share of bytes each."""
+        done_F = np.concatenate(([0], np.cumsum(bytes_F)))
+        lenses = int(lens_F[-1])
+        parts = min(self._threads, lenses, 1 + int(done_F[-1]) // _BYTES_WORTH_A_THREAD)
+        if parts <= 1 or self._pool is None:
+            work(0, lenses)
+            return
+        shares = np.interp(np.arange(1, parts) / parts * done_F[-1], done_F, lens_F)
+        *others, (start, stop) = pairwise([0, *np.rint(shares).astype(int).tolist(), lenses])
+        jobs = [self._pool.submit(work, *part) for part in others]
+        work(start, stop)
         for job in jobs:
             job.result()
-        return logits_BN
 
 
-def _read_base(pack: LensPack, base: Sequence[int], device: torch.device) -> torch.Tensor:
-    """First layers of the base `[R, D]` end to end, read a family at a time: never twice the base in memory."""
-    families = pack.hierarchy.families
-    width, hidden = pack.config.lens.h1, pack.config.host.hidden_size
-    rows = width * sum(families[f].rows for f in base)
-    first_layer = torch.empty((rows, hidden), dtype=TORCH_DTYPES[pack.config.lens.dtype], device=device)
-    start = 0
-    for family in base:
-        stop = start + width * families[family].rows
-        first_layer[start:stop] = pack.read_family(family)
-        start = stop
-    return first_layer
+_NO_SCALES = np.empty((0, 0), np.float32)
 
 
 @dataclass(frozen=True, slots=True)
-class _Layers:
-    """All layers of some lenses, side by side; `first_layer` is None until a family's bytes are at hand."""
+class _Places:
+    """Where the families of a call lie, as the kernels take it."""
 
-    first_layer: torch.Tensor | None
-    bias1: torch.Tensor
-    later: tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor] | None
-    """weight2, bias2, weight3, bias3 of an mlp."""
-    arrays: tuple[Floats, ...]
-    """The same as numpy views: what the CPU kernel takes."""
+    address_F: Ints
+    """Addresses of first layers."""
+    concept_F: Ints
+    """The first concept of each."""
+    lens_F: Ints
+    """[F + 1] lenses of the families before each, and of all."""
 
     @classmethod
-    def of(
-        cls, heads: Heads, which: slice | NDArray[np.integer[Any]], first_layer: torch.Tensor | None
-    ) -> Self:
-        if heads.weight2 is None or heads.bias2 is None or heads.weight3 is None or heads.bias3 is None:
-            arrays: tuple[Floats, ...] = (heads.bias1[which],)
-        else:
-            layers = (heads.bias1, heads.weight2, heads.bias2, heads.weight3, heads.bias3)
-            arrays = tuple(array[which] for array in layers)
-        bias1, *later = (torch.from_numpy(array) for array in arrays)
-        return cls(first_layer, bias1, tuple(later) if later else None, arrays)  # type: ignore[arg-type]
+    def at(cls, families: Sequence[Family], addresses: Sequence[int]) -> Self:
+        return cls(
+            np.array(addresses, np.int64),
+            np.array([family.first for family in families], np.int64),
+            _offsets([family.rows for family in families]),
+        )
 
-    @property
-    def count(self) -> int:
-        return int(self.bias1.shape[0])
+    @classmethod
+    def of(cls, families: Sequence[Family], first_layers: torch.Tensor) -> Self:
+        """Families whose first layers lie end to end."""
+        rows = sum(family.rows for family in families)
+        lens_bytes = first_layers.nbytes // rows
+        ends = _offsets([family.rows for family in families])
+        return cls.at(families, (first_layers.data_ptr() + lens_bytes * ends[:-1]).tolist())
 
-    def to(self, device: torch.device) -> "_Layers":
-        later = None if self.later is None else tuple(layer.to(device) for layer in self.later)
-        return _Layers(self.first_layer, self.bias1.to(device), later, self.arrays)  # type: ignore[arg-type]
 
-    def with_first(self, first_layer: torch.Tensor) -> "_Layers":
-        return _Layers(first_layer, self.bias1, self.later, self.arrays)
+def _offsets(sizes: Sequence[int]) -> Ints:
+    """[len + 1] where each piece of these sizes begins, and where all end."""
+    offsets = np.zeros(len(sizes) + 1, np.int64)
+    np.cumsum(sizes, out=offsets[1:])
+    return offsets
 
-    def stored(self) -> NDArray[np.generic]:
-        """The first layer as the kernel reads it: fp32, or bf16 seen as uint16."""
-        assert self.first_layer is not None
-        stored = self.first_layer
-        if stored.dtype == torch.bfloat16:
-            return stored.view(torch.uint16).numpy()
-        return stored.numpy()
 
-    def score_numba(
-        self, stored: NDArray[np.generic], states_BD: Floats, out: Floats, start: int, stop: int
-    ) -> None:
-        """Score lenses start..stop into their columns of `out`."""
-        kernel = kernels.score_linear if self.later is None else kernels.score_mlp
-        kernel(stored, *self.arrays, states_BD, out, start, stop)
+def _read_base(pack: LensPack, base: Sequence[int], device: torch.device) -> torch.Tensor:
+    """First layers of the base `[R, C]` end to end, read a family at a time: never twice the base in memory."""
+    families, lens = pack.hierarchy.families, pack.config.lens
+    rows = lens.h1 * sum(families[f].rows for f in base)
+    columns = lens.columns(pack.config.host.hidden_size)
+    first_layers = torch.empty((rows, columns), dtype=TORCH_DTYPES[lens.dtype], device=device)
+    start = 0
+    for family in base:
+        stop = start + lens.h1 * families[family].rows
+        first_layers[start:stop] = pack.read_family(family)
+        start = stop
+    return first_layers
 
-    def score_torch(self, states_BD: torch.Tensor) -> torch.Tensor:
-        """Logits `[B, lenses]` on the device of the states, in fp32."""
-        assert self.first_layer is not None
-        hidden = states_BD @ self.first_layer.to(torch.float32).T
-        hidden = hidden.view(len(states_BD), *self.bias1.shape) + self.bias1
-        if self.later is None:
-            return hidden[:, :, 0]
-        weight2, bias2, weight3, bias3 = self.later
-        hidden = torch.relu(torch.einsum("bni,noi->bno", torch.relu(hidden), weight2) + bias2)
-        return (hidden * weight3).sum(dim=2) + bias3
+
+@dataclass(frozen=True, slots=True)
+class _TorchHeads:
+    """The heads of all lenses on a device, and the torch back end."""
+
+    device: torch.device
+    tensors: dict[str, torch.Tensor]
+    """By the names of `Heads`."""
+
+    @classmethod
+    def of(cls, heads: Heads, device: torch.device) -> Self:
+        return cls(
+            device,
+            {k: torch.from_numpy(np.ascontiguousarray(v)).to(device) for k, v in heads.tensors().items()},
+        )
+
+    def inputs(self, states_PD: Floats) -> Floats:
+        states = torch.from_numpy(states_PD).to(self.device)
+        return (states @ self.tensors["projection"].T).cpu().numpy()
+
+    def score(self, first_layer: torch.Tensor, which: slice | torch.Tensor, inputs_PC: Floats) -> Floats:
+        """Logits `[P, lenses]` of the lenses that have this first layer, in fp32."""
+        inputs = torch.from_numpy(np.ascontiguousarray(inputs_PC)).to(self.device)
+        bias1 = self.tensors["bias1"][which]
+        hidden = (inputs @ first_layer.to(torch.float32).T).view(len(inputs), *bias1.shape)
+        if "scale1" in self.tensors:
+            hidden = hidden * self.tensors["scale1"][which]
+        hidden = hidden + bias1
+        if "weight2" not in self.tensors:
+            return hidden[:, :, 0].cpu().numpy()
+        weight2, bias2, weight3, bias3 = (
+            self.tensors[name][which] for name in ("weight2", "bias2", "weight3", "bias3")
+        )
+        hidden = torch.relu(torch.einsum("pni,noi->pno", torch.relu(hidden), weight2) + bias2)
+        return ((hidden * weight3).sum(dim=2) + bias3).cpu().numpy()  # the device-to-host copy: one a call

@@ -41,8 +41,7 @@ def _lines(name: str, config: PackConfig, hierarchy: Hierarchy) -> Iterator[str]
     if config.host_files:
         yield f"| travels with it | the host, in `{HOST}/` |"
     yield f"| site | `{config.site}`, norm {config.input.norm}, pooling {config.input.pooling} |"
-    widths = " ".join(["", "-".join(map(str, (host.hidden_size, *lens.widths, 1)))])
-    yield f"| lenses | {lens.kind}{widths}, first layers in {lens.dtype} |"
+    yield f"| lenses | {lens.describe(host.hidden_size)}, first layers in {lens.dtype} |"
     yield f"| concepts | {config.concepts} in {config.families} families over {hierarchy.depth} levels |"
     yield f"| scored at every position | levels {', '.join(map(str, config.base_levels))} |"
     yield f"| walk | opens {config.top_k} families a level at most, from probability {config.load_threshold:g} |"

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import Any, Literal, NoReturn, Self, TypeVar
+from typing import Any, Literal, NoReturn, Self, TypeVar, get_args
 
 from lenses.errors import ConfigError, PackFormatError
 from lenses.text import canonical_json, is_plain, one_line, quoted, read_json
@@ -20,6 +20,9 @@ VERSION = 1
 CONFIG, CARD = "config.json", "README.md"
 CONCEPTS, FAMILIES, HEADS = "concepts.jsonl", "families.json", "heads.safetensors"
 HOST = "host"
+
+LensKind = Literal["mlp", "linear", "compact"]
+StoredDtype = Literal["bf16", "fp32", "int8"]
 
 _SITE = re.compile(r"resid_post\.(0|[1-9]\d{0,4})")
 _POOLING = re.compile(r"token|mean|(?:ema|ewm):(0?\.\d{1,9})")
@@ -77,30 +80,42 @@ class InputConfig:
 class LensConfig:
     """What kind of lens the pack holds and how its first layers are stored."""
 
-    kind: Literal["mlp", "linear"]
+    kind: LensKind
     widths: tuple[int, ...]
-    """(h1, h2) of an mlp; empty for linear."""
-    dtype: Literal["bf16", "fp32"] = "bf16"
-    """How first layers are stored; all else is fp32."""
+    """(h1, h2) of an mlp; empty for linear; (R, h1, h2) of compact, where R is the projection's."""
+    dtype: StoredDtype = "bf16"
+    """How first layers are stored, int8 with a scale for each row; all else is fp32."""
     shards: int = 1
     """The number of `lenses-*.safetensors` files."""
 
     def __post_init__(self) -> None:
-        _choice("lens.kind", self.kind, ("mlp", "linear"))
+        _choice("lens.kind", self.kind, get_args(LensKind))
         if not isinstance(self.widths, list | tuple):
             _wrong("lens.widths", self.widths, "a list of widths")
         object.__setattr__(self, "widths", tuple(self.widths))
         for width in self.widths:
             _count("lens.widths", width)
-        if len(self.widths) != (2 if self.kind == "mlp" else 0):
-            _wrong("lens.widths", list(self.widths), "[h1, h2] for mlp, [] for linear")
-        _choice("lens.dtype", self.dtype, ("bf16", "fp32"))
+        if len(self.widths) != {"mlp": 2, "linear": 0, "compact": 3}[self.kind]:
+            _wrong(
+                "lens.widths", list(self.widths), "[h1, h2] for mlp, [] for linear, [R, h1, h2] for compact"
+            )
+        _choice("lens.dtype", self.dtype, get_args(StoredDtype))
         _count("lens.shards", self.shards, most=99_999)
 
     @property
     def h1(self) -> int:
         """Rows of the first layer that one lens has."""
-        return self.widths[0] if self.widths else 1
+        return self.widths[-2] if self.widths else 1
+
+    def columns(self, hidden_size: int) -> int:
+        """Columns of every stored first layer: R of compact, D otherwise."""
+        return self.widths[0] if self.kind == "compact" else hidden_size
+
+    def describe(self, hidden_size: int) -> str:
+        """The kind and all widths from state to logit, for display: `mlp 2560-128-64-1`."""
+        widths = "-".join(map(str, (hidden_size, *self.widths, 1)))
+        shared = f" (one projection to R = {self.widths[0]} for all)" if self.kind == "compact" else ""
+        return f"{self.kind} {widths}{shared}"
 
     @property
     def shard_names(self) -> tuple[str, ...]:

@@ -21,10 +21,11 @@ from lenses.config import CONCEPTS, CONFIG, FAMILIES, HEADS, PackConfig, check_f
 from lenses.errors import ConfigError, PackFormatError, PackIntegrityError
 from lenses.header import read_header
 from lenses.lens import Heads
+from lenses.quantise import are_scales
 from lenses.store import PackDirectory
 from lenses.text import quoted, read_json
 
-_STORED_DTYPES = {"bf16": "BF16", "fp32": "F32"}
+_STORED_DTYPES = {"bf16": "BF16", "fp32": "F32", "int8": "I8"}
 _MAX_CONFIG_BYTES = 8_000_000
 
 
@@ -91,8 +92,9 @@ def _check_counts(config: PackConfig, hierarchy: Hierarchy, source: str) -> None
 
 
 def _read_heads(directory: PackDirectory, config: PackConfig, hierarchy: Hierarchy) -> Heads:
-    source, lens = directory.source(HEADS), config.lens
-    shapes = Heads.shapes(lens.kind, lens.widths, config.concepts)
+    source = directory.source(HEADS)
+    sizes = (config.lens, config.host.hidden_size, config.concepts)
+    shapes = Heads.shapes(*sizes)
     with directory.opened(HEADS) as descriptor:
         spans = read_header(descriptor, source)
     for span in spans:
@@ -109,23 +111,31 @@ def _read_heads(directory: PackDirectory, config: PackConfig, hierarchy: Hierarc
         array = np.frombuffer(raw, kind, math.prod(span.shape), span.start).reshape(span.shape)
         arrays[span.name] = array.copy()  # aligned and writable, as torch.from_numpy wants it
     try:
-        heads = Heads.from_tensors(arrays, lens.kind, lens.widths, config.concepts)
+        heads = Heads.from_tensors(arrays, *sizes)
     except PackFormatError as error:
         raise PackFormatError(f"{source}: {error}") from error
     if arrays["calibrated"].max() > 1:
         raise PackFormatError(f"{source}: calibrated holds other values than 0 and 1; fetch the pack again")
-    check_finite(arrays, hierarchy, source)
+    check_heads(arrays, hierarchy, source)
     return heads
 
 
-def check_finite(arrays: Mapping[str, NDArray[np.generic]], hierarchy: Hierarchy, source: str) -> None:
+def check_heads(arrays: Mapping[str, NDArray[np.generic]], hierarchy: Hierarchy, source: str) -> None:
+    """Raises PackIntegrityError at the first number of the heads that is not finite, or is no scale among scales."""
     for name, array in arrays.items():
-        if not np.isfinite(array).all():
-            first = int(np.argwhere(~np.isfinite(array))[0][0])
-            raise PackIntegrityError(
-                f"{source}: {name} of concept {quoted(hierarchy.concepts[first].id)} is not finite; "
-                "train that lens again or fetch the pack again"
-            )
+        good = are_scales(array) if name == "scale1" else np.isfinite(array)
+        if good.all():
+            continue
+        where = tuple(np.argwhere(~good)[0])
+        shared = name == "projection"
+        lens = "" if shared else f" of concept {quoted(hierarchy.concepts[int(where[0])].id)}"
+        what = (
+            f"is {array[where]:g}, expected a finite scale above 0" if name == "scale1" else "is not finite"
+        )
+        raise PackIntegrityError(
+            f"{source}: {name}{lens} {what}; train {'the pack' if shared else 'that lens'} again or fetch the pack "
+            "again"
+        )
 
 
 def _read_entries(directory: PackDirectory, config: PackConfig, hierarchy: Hierarchy) -> list[dict[str, Any]]:
@@ -176,7 +186,7 @@ def _match_shard(
         )
     stored = []
     for span, entry in zip(spans, entries, strict=True):
-        shape = (entry["rows"] * config.lens.h1, config.host.hidden_size)
+        shape = (entry["rows"] * config.lens.h1, config.lens.columns(config.host.hidden_size))
         dtype = _STORED_DTYPES[config.lens.dtype]
         if span.shape != shape or span.dtype != dtype:
             raise PackFormatError(

@@ -17,7 +17,7 @@ from lenses.text import one_line, quoted, read_json
 
 MAX_HEADER_BYTES = 8_000_000
 MAX_TENSORS = 100_000
-ITEM_BYTES = {"BF16": 2, "F32": 4, "U8": 1}
+ITEM_BYTES = {"BF16": 2, "F32": 4, "I8": 1, "U8": 1}
 """The types that a pack may hold, and their sizes."""
 
 _NAME = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*")

@@ -1,93 +1,272 @@
-"""The CPU kernel that scores lenses: stored weights in, logits out, one pass over the bytes.
+"""The CPU kernels that score lenses: stored weights in, logits out, one pass over the bytes.
 
-A batch-1 step is bound by memory bandwidth, so the kernel reads each stored row once, as bf16 if it is stored so,
-widens it into a buffer that stays in the first-level cache, and takes its dot product with every state there is. The
-same dot product serves one state and many: a logit has the same bits whatever batch it was computed in, and however
-many threads shared the work, because a lens is never split between threads.
+A step of one state is bound by memory bandwidth: eight stored rows are read side by side, widened as they are loaded,
+and multiplied into eight sums, so that no sum waits for itself. With several states a block of rows is widened once,
+into memory that stays near, and twelve sums (four rows, three states) share every load.
 
-Knows arrays only. Shapes: N lenses, h1 and h2 their widths, D hidden size, B states.
+All of these add in the same order (see `vectors`), so a logit has the same bits whatever batch it was computed in; and
+a lens is never split between threads, so also however many shared the work.
+
+Families are scored where they lie: a call takes the addresses of their first layers, and for each family the positions
+it is wanted at. Nothing is copied or gathered. Knows arrays and addresses only.
+
+Shapes: F families of the call, L lenses of them, K (family, position) pairs, N lenses of the pack, h1 and h2 their
+widths, C columns of the first layer, R rows, P states, B of them that a family is wanted at.
 """
 
 from typing import Any
 
 import numpy as np
-from numba import njit, types
+from numba import njit
 from numba.core.errors import NumbaError as CompileError
-from numba.extending import overload
 
-__all__ = ["CompileError", "score_linear", "score_mlp"]
+from lenses.vectors import FLOAT_BYTES, LANES, address_of, fma, load, load_one, store, total, zero
 
-# Reassociation is what lets the sum of a dot product run in vector lanes; nothing here depends on NaN or infinity.
-FASTMATH = {"reassoc", "contract", "nsz"}
+__all__ = ["CompileError", "project", "score_linear", "score_mlp"]
 
+_ROWS = 8
+"""Rows that are read side by side."""
+_TILE_ROWS, _TILE_STATES = 4, 3
+_NEAR_BYTES = 1 << 18
+"""States that are worked on together take this much: half of a small second-level cache."""
+_FP32 = np.empty(0, np.float32)
 
-def _widen(stored: Any, row: int, wide: Any) -> None:
-    """Copy one stored row into `wide` `[D]` fp32; bf16 arrives as uint16, its upper half."""
-    raise AssertionError("compiled only")
-
-
-@overload(_widen)  # type: ignore[untyped-decorator]
-def _widen_compiled(stored: Any, row: Any, wide: Any) -> Any:
-    if stored.dtype == types.uint16:
-
-        def bf16(stored: Any, row: Any, wide: Any) -> None:
-            bits = wide.view(np.uint32)
-            for d in range(stored.shape[1]):
-                bits[d] = np.uint32(stored[row, d]) << np.uint32(16)
-
-        return bf16
-
-    def fp32(stored: Any, row: Any, wide: Any) -> None:
-        for d in range(stored.shape[1]):
-            wide[d] = stored[row, d]
-
-    return fp32
+_compiled = njit(nogil=True, cache=True)
 
 
-@njit(nogil=True, cache=True, fastmath=FASTMATH)  # type: ignore[untyped-decorator]
-def _dot(a: Any, b: Any) -> Any:
-    total = np.float32(0)
-    for d in range(a.shape[0]):
-        total += a[d] * b[d]
-    return total
+@_compiled  # type: ignore[untyped-decorator]
+def _dot(like: Any, row: Any, state: Any, columns: Any) -> Any:
+    """One row at the address `row` with the state at the address `state`, whole vectors of it."""
+    s = zero()
+    for c in range(0, columns - LANES + 1, LANES):
+        s = fma(load(like, row + like.itemsize * c), load(_FP32, state + FLOAT_BYTES * c), s)
+    return total(s)
 
 
-@njit(nogil=True, cache=True, fastmath=FASTMATH)  # type: ignore[untyped-decorator]
-def score_linear(stored_ND: Any, bias1_N1: Any, states_BD: Any, out_BN: Any, start: int, stop: int) -> None:
-    """Logits of linear lenses start..stop for B states, into their columns of `out_BN`."""
-    wide = np.empty(stored_ND.shape[1], np.float32)
-    for n in range(start, stop):
-        _widen(stored_ND, n, wide)
-        for b in range(states_BD.shape[0]):
-            out_BN[b, n] = _dot(wide, states_BD[b]) + bias1_N1[n, 0]
+@_compiled  # type: ignore[untyped-decorator]
+def _dot_8x1(like: Any, row: Any, stride: Any, state: Any, columns: Any, out_R: Any) -> None:
+    """Eight rows, `stride` bytes apart, with one state: as `_dot`, eight times."""
+    s0, s1, s2, s3, s4, s5, s6, s7 = zero(), zero(), zero(), zero(), zero(), zero(), zero(), zero()
+    for c in range(0, columns - LANES + 1, LANES):
+        x = load(_FP32, state + FLOAT_BYTES * c)
+        at = row + like.itemsize * c
+        s0 = fma(load(like, at), x, s0)
+        s1 = fma(load(like, at + stride), x, s1)
+        s2 = fma(load(like, at + 2 * stride), x, s2)
+        s3 = fma(load(like, at + 3 * stride), x, s3)
+        s4 = fma(load(like, at + 4 * stride), x, s4)
+        s5 = fma(load(like, at + 5 * stride), x, s5)
+        s6 = fma(load(like, at + 6 * stride), x, s6)
+        s7 = fma(load(like, at + 7 * stride), x, s7)
+    out_R[0], out_R[1], out_R[2], out_R[3] = total(s0), total(s1), total(s2), total(s3)
+    out_R[4], out_R[5], out_R[6], out_R[7] = total(s4), total(s5), total(s6), total(s7)
 
 
-@njit(nogil=True, cache=True, fastmath=FASTMATH)  # type: ignore[untyped-decorator]
+@_compiled  # type: ignore[untyped-decorator]
+def _dot_4x3(row: Any, stride: Any, x: Any, y: Any, z: Any, columns: Any, out_BR: Any) -> None:
+    """Four fp32 rows, `stride` bytes apart, with the states at the addresses x, y and z: as `_dot`, twelve times."""
+    x0, x1, x2, x3 = zero(), zero(), zero(), zero()
+    y0, y1, y2, y3 = zero(), zero(), zero(), zero()
+    z0, z1, z2, z3 = zero(), zero(), zero(), zero()
+    for byte in range(0, FLOAT_BYTES * (columns - LANES + 1), FLOAT_BYTES * LANES):
+        at = row + byte
+        a, b, c = load(_FP32, x + byte), load(_FP32, y + byte), load(_FP32, z + byte)
+        w = load(_FP32, at)
+        x0, y0, z0 = fma(w, a, x0), fma(w, b, y0), fma(w, c, z0)
+        w = load(_FP32, at + stride)
+        x1, y1, z1 = fma(w, a, x1), fma(w, b, y1), fma(w, c, z1)
+        w = load(_FP32, at + 2 * stride)
+        x2, y2, z2 = fma(w, a, x2), fma(w, b, y2), fma(w, c, z2)
+        w = load(_FP32, at + 3 * stride)
+        x3, y3, z3 = fma(w, a, x3), fma(w, b, y3), fma(w, c, z3)
+    out_BR[0, 0], out_BR[0, 1], out_BR[0, 2], out_BR[0, 3] = total(x0), total(x1), total(x2), total(x3)
+    out_BR[1, 0], out_BR[1, 1], out_BR[1, 2], out_BR[1, 3] = total(y0), total(y1), total(y2), total(y3)
+    out_BR[2, 0], out_BR[2, 1], out_BR[2, 2], out_BR[2, 3] = total(z0), total(z1), total(z2), total(z3)
+
+
+@_compiled  # type: ignore[untyped-decorator]
+def _widen(like: Any, row: Any, stride: Any, rows: Any, columns: Any, wide: Any) -> None:
+    """Copy stored rows as fp32 into the array `wide`, whole vectors of them, `columns` apart."""
+    target = address_of(wide)
+    for r in range(rows):
+        for c in range(0, columns - LANES + 1, LANES):
+            store(target + FLOAT_BYTES * (r * columns + c), load(like, row + r * stride + like.itemsize * c))
+
+
+@_compiled  # type: ignore[untyped-decorator]
+def _dot_block(like: Any, row: Any, stride: Any, rows: Any, states_B: Any, columns: Any, out_BR: Any) -> None:
+    """Up to eight rows with some states, one state at a time."""
+    for b in range(states_B.shape[0]):
+        if rows == _ROWS:
+            _dot_8x1(like, row, stride, states_B[b], columns, out_BR[b])
+        else:
+            for r in range(rows):
+                out_BR[b, r] = _dot(like, row + r * stride, states_B[b], columns)
+
+
+@_compiled  # type: ignore[untyped-decorator]
+def _dot_tiled(row: Any, stride: Any, rows: Any, states_B: Any, columns: Any, out_BR: Any) -> None:
+    """Up to eight fp32 rows with some states, in tiles as far as they go."""
+    tiled_rows = rows - rows % _TILE_ROWS
+    tiled_states = states_B.shape[0] - states_B.shape[0] % _TILE_STATES
+    for b in range(0, tiled_states, _TILE_STATES):
+        for r in range(0, tiled_rows, _TILE_ROWS):
+            _dot_4x3(
+                row + r * stride,
+                stride,
+                states_B[b],
+                states_B[b + 1],
+                states_B[b + 2],
+                columns,
+                out_BR[b : b + _TILE_STATES, r : r + _TILE_ROWS],
+            )
+        for r in range(tiled_rows, rows):
+            for k in range(b, b + _TILE_STATES):
+                out_BR[k, r] = _dot(_FP32, row + r * stride, states_B[k], columns)
+    _dot_block(_FP32, row, stride, rows, states_B[tiled_states:], columns, out_BR[tiled_states:])
+
+
+@_compiled  # type: ignore[untyped-decorator]
+def _dots(
+    like: Any, row: Any, stride: Any, rows: Any, states_B: Any, columns: Any, wide: Any, out_BR: Any
+) -> None:
+    """Every row with every state: `rows` stored ones from the address `row` on, states by address.
+
+    `wide` is an array of `_ROWS` * columns fp32 numbers at the least, to work in.
+    """
+    states = states_B.shape[0]
+    near = _NEAR_BYTES // (FLOAT_BYTES * columns) // _TILE_STATES * _TILE_STATES
+    together = _TILE_STATES - 1 if states < _TILE_STATES else max(near, _TILE_STATES)
+    for b in range(0, states, together):
+        near_B = states_B[b : b + together]
+        for r in range(0, rows, _ROWS):
+            block = min(_ROWS, rows - r)
+            out = out_BR[b : b + together, r : r + block]
+            if near_B.shape[0] < _TILE_STATES:
+                _dot_block(like, row + r * stride, stride, block, near_B, columns, out)
+            else:
+                _widen(like, row + r * stride, stride, block, columns, wide)
+                _dot_tiled(address_of(wide), FLOAT_BYTES * columns, block, near_B, columns, out)
+    for c in range(columns - columns % LANES, columns):  # what no whole vector holds
+        for r in range(rows):
+            w = load_one(like, row + r * stride + like.itemsize * c)
+            for b in range(states):
+                out_BR[b, r] += w * load_one(_FP32, states_B[b] + FLOAT_BYTES * c)
+
+
+@_compiled  # type: ignore[untyped-decorator]
+def _wanted(states_PD: Any, position_K: Any, states_B: Any) -> None:
+    """The addresses of a family's states."""
+    first, stride = address_of(states_PD), FLOAT_BYTES * states_PD.shape[1]
+    for k in range(position_K.shape[0]):
+        states_B[k] = first + stride * position_K[k]
+
+
+@_compiled  # type: ignore[untyped-decorator]
 def score_mlp(
-    stored_RD: Any,
+    like: Any,
+    address_F: Any,
+    concept_F: Any,
+    lens_F: Any,
+    pair_F: Any,
+    position_K: Any,
+    states_PC: Any,
+    scale1: Any,
     bias1: Any,
     weight2: Any,
     bias2: Any,
     weight3: Any,
     bias3: Any,
-    states_BD: Any,
-    out_BN: Any,
-    start: int,
-    stop: int,
+    out: Any,
+    out_F: Any,
+    stride_F: Any,
+    start: Any,
+    stop: Any,
 ) -> None:
-    """Logits of mlp lenses start..stop for B states, into their columns of `out_BN`; `stored_RD` is `[N * h1, D]`."""
-    n_states = states_BD.shape[0]
+    """Logits of mlp lenses start..stop of the call, where they belong in the flat `out`.
+
+    Family f has its first layer at `address_F[f]`, stored like the array `like`; its lenses are `lens_F[f]` to
+    `lens_F[f + 1]` of the call and concepts from `concept_F[f]` on; it is wanted at the positions `pair_F[f]` to
+    `pair_F[f + 1]` of `position_K`. The logit of its row i at the k-th of these goes to
+    `out[out_F[f] + k * stride_F[f] + i]`. `scale1` is empty for weights that are stored as they are.
+    """
+    columns = states_PC.shape[1]
     h1, h2 = weight2.shape[2], weight2.shape[1]
-    wide = np.empty(stored_RD.shape[1], np.float32)
-    hidden = np.empty((n_states, h1), np.float32)
-    for n in range(start, stop):
-        for unit in range(h1):
-            _widen(stored_RD, n * h1 + unit, wide)
-            for b in range(n_states):
-                hidden[b, unit] = max(_dot(wide, states_BD[b]) + bias1[n, unit], np.float32(0))
-        for b in range(n_states):
-            logit = bias3[n]
-            for unit in range(h2):
-                total = _dot(weight2[n, unit], hidden[b]) + bias2[n, unit]
-                logit += weight3[n, unit] * max(total, np.float32(0))
-            out_BN[b, n] = logit
+    stride1, stride2 = like.itemsize * columns, FLOAT_BYTES * h1
+    wide = np.empty(_ROWS * max(columns, h1), np.float32)
+    for f in range(address_F.shape[0]):
+        if lens_F[f + 1] <= start or lens_F[f] >= stop:
+            continue
+        states = pair_F[f + 1] - pair_F[f]
+        states_B, hidden_B = np.empty(states, np.int64), np.empty(states, np.int64)
+        _wanted(states_PC, position_K[pair_F[f] : pair_F[f + 1]], states_B)
+        hidden, second = np.empty((states, h1), np.float32), np.empty((states, h2), np.float32)
+        for b in range(states):
+            hidden_B[b] = address_of(hidden) + b * stride2
+        for lens in range(max(start, lens_F[f]), min(stop, lens_F[f + 1])):
+            row = lens - lens_F[f]
+            n = concept_F[f] + row
+            _dots(like, address_F[f] + row * h1 * stride1, stride1, h1, states_B, columns, wide, hidden)
+            for b in range(states):
+                for unit in range(h1):
+                    dot = hidden[b, unit]
+                    if scale1.size:
+                        dot *= scale1[n, unit]
+                    hidden[b, unit] = max(dot + bias1[n, unit], np.float32(0))
+            _dots(_FP32, address_of(weight2[n]), stride2, h2, hidden_B, h1, wide, second)
+            for b in range(states):
+                logit = bias3[n]
+                for unit in range(h2):
+                    logit += weight3[n, unit] * max(second[b, unit] + bias2[n, unit], np.float32(0))
+                out[out_F[f] + b * stride_F[f] + row] = logit
+
+
+@_compiled  # type: ignore[untyped-decorator]
+def score_linear(
+    like: Any,
+    address_F: Any,
+    concept_F: Any,
+    lens_F: Any,
+    pair_F: Any,
+    position_K: Any,
+    states_PC: Any,
+    scale1: Any,
+    bias1: Any,
+    out: Any,
+    out_F: Any,
+    stride_F: Any,
+    start: Any,
+    stop: Any,
+) -> None:
+    """Logits of linear lenses start..stop of the call; see `score_mlp`."""
+    columns = states_PC.shape[1]
+    stride = like.itemsize * columns
+    wide = np.empty(_ROWS * columns, np.float32)
+    for f in range(address_F.shape[0]):
+        first, last = max(start, lens_F[f]) - lens_F[f], min(stop, lens_F[f + 1]) - lens_F[f]
+        if first >= last:
+            continue
+        states = pair_F[f + 1] - pair_F[f]
+        states_B, dots_BR = np.empty(states, np.int64), np.empty((states, last - first), np.float32)
+        _wanted(states_PC, position_K[pair_F[f] : pair_F[f + 1]], states_B)
+        row = address_F[f] + first * stride
+        _dots(like, row, stride, last - first, states_B, columns, wide, dots_BR)
+        for b in range(states):
+            for i in range(first, last):
+                n = concept_F[f] + i
+                dot = dots_BR[b, i - first]
+                if scale1.size:
+                    dot *= scale1[n, 0]
+                out[out_F[f] + b * stride_F[f] + i] = dot + bias1[n, 0]
+
+
+@_compiled  # type: ignore[untyped-decorator]
+def project(projection_RD: Any, states_PD: Any, out_PR: Any, start: Any, stop: Any) -> None:
+    """Rows start..stop of the projection times every state, into their columns of `out_PR`."""
+    columns = states_PD.shape[1]
+    stride = FLOAT_BYTES * columns
+    wide = np.empty(_ROWS * columns, np.float32)
+    states_B = np.empty(states_PD.shape[0], np.int64)
+    _wanted(states_PD, np.arange(states_PD.shape[0]), states_B)
+    row = address_of(projection_RD) + start * stride
+    _dots(_FP32, row, stride, stop - start, states_B, columns, wide, out_PR[:, start:stop])

@@ -6,13 +6,17 @@ It knows nothing about files, tiers or models.
 
     mlp      logit = w3 · relu(W2 relu(W1 x + b1) + b2) + b3
     linear   logit = W1 x + b1                                  (h1 = 1, no later layers)
+    compact  an mlp of P x, where the projection P is one for the whole pack
 
-Shapes: D input state, N lenses of the pack, h1 and h2 the widths of the two hidden layers.
+A first layer that is stored as int8 is widened by its scales: W1 = scale1 q, row by row.
+
+Shapes: D input state, N lenses of the pack, h1 and h2 the widths of the two hidden layers, R rows of the projection, C
+columns of a first layer (R of compact, D otherwise).
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal, Self
+from dataclasses import dataclass, fields, replace
+from typing import Self
 
 import numpy as np
 import torch
@@ -20,9 +24,10 @@ from numpy.typing import NDArray
 
 from lenses.calibration import probability
 from lenses.concept import Concept
+from lenses.config import LensConfig
 from lenses.errors import PackFormatError
+from lenses.quantise import dequantise_rows
 
-LensKind = Literal["mlp", "linear"]
 Floats = NDArray[np.float32]
 
 
@@ -30,7 +35,7 @@ Floats = NDArray[np.float32]
 class Heads:
     """All of every lens but its first layer, and its calibration, over the pack's N lenses in concept order.
 
-    These are a few per cent of a pack's bytes and stay resident. A linear lens has only `bias1` and the calibration.
+    These are a few per cent of a pack's bytes and stay resident. A linear lens has no later layers.
     """
 
     bias1: Floats
@@ -49,11 +54,10 @@ class Heads:
     """[N]; 0 where the lens is not calibrated."""
     calibrated: NDArray[np.bool_]
     """[N]"""
-
-    @property
-    def kind(self) -> LensKind:
-        """The kind of lens these heads belong to."""
-        return "linear" if self.weight2 is None else "mlp"
+    scale1: Floats | None = None
+    """[N, h1], what each row of an int8 first layer is times; None where first layers are bf16 or fp32."""
+    projection: Floats | None = None
+    """[R, D], the one array that all lenses share; None but for compact."""
 
     @property
     def count(self) -> int:
@@ -62,57 +66,59 @@ class Heads:
 
     def tensors(self) -> dict[str, NDArray[np.generic]]:
         """The arrays by their names in `heads.safetensors`; `calibrated` is stored as one byte a lens."""
-        layers = {
-            "bias1": self.bias1,
-            "weight2": self.weight2,
-            "bias2": self.bias2,
-            "weight3": self.weight3,
-            "bias3": self.bias3,
-            "platt_slope": self.platt_slope,
-            "platt_offset": self.platt_offset,
-        }
-        arrays: dict[str, NDArray[np.generic]] = {k: v for k, v in layers.items() if v is not None}
+        arrays = {item.name: getattr(self, item.name) for item in fields(self)}
         arrays["calibrated"] = self.calibrated.astype(np.uint8)
-        return arrays
+        return {name: array for name, array in arrays.items() if array is not None}
 
     @staticmethod
-    def shapes(kind: LensKind, widths: tuple[int, ...], count: int) -> dict[str, tuple[int, ...]]:
-        """What `tensors()` must hold for `count` lenses of this kind and these widths: name to shape."""
-        calibration: dict[str, tuple[int, ...]] = {
-            "platt_slope": (count,),
-            "platt_offset": (count,),
-            "calibrated": (count,),
+    def shapes(lens: LensConfig, hidden_size: int, count: int) -> dict[str, tuple[int, ...]]:
+        """What `tensors()` must hold for `count` such lenses of states of this size: name to shape."""
+        shapes: dict[str, tuple[int, ...]] = {"bias1": (count, lens.h1)}
+        if lens.kind != "linear":
+            h1, h2 = lens.widths[-2:]
+            shapes |= {
+                "weight2": (count, h2, h1),
+                "bias2": (count, h2),
+                "weight3": (count, h2),
+                "bias3": (count,),
+            }
+        shapes |= {"platt_slope": (count,), "platt_offset": (count,), "calibrated": (count,)}
+        if lens.dtype == "int8":
+            shapes["scale1"] = (count, lens.h1)
+        if lens.kind == "compact":
+            shapes["projection"] = (lens.columns(hidden_size), hidden_size)
+        return shapes
+
+    def only(self, index: int) -> Self:
+        """The heads of one lens (N = 1): views, and the projection as it is."""
+        own = {
+            item.name: array[index : index + 1]
+            for item in fields(self)
+            if item.name != "projection" and (array := getattr(self, item.name)) is not None
         }
-        if kind == "linear":
-            return {"bias1": (count, 1), **calibration}
-        h1, h2 = widths
-        return {
-            "bias1": (count, h1),
-            "weight2": (count, h2, h1),
-            "bias2": (count, h2),
-            "weight3": (count, h2),
-            "bias3": (count,),
-            **calibration,
-        }
+        return replace(self, **own)
 
     @classmethod
     def from_tensors(
-        cls, arrays: Mapping[str, NDArray[np.generic]], kind: LensKind, widths: tuple[int, ...], count: int
+        cls, arrays: Mapping[str, NDArray[np.generic]], lens: LensConfig, hidden_size: int, count: int
     ) -> Self:
         """Heads out of the arrays of a `heads.safetensors`; raises PackFormatError where a name or shape is off."""
-        expected = cls.shapes(kind, widths, count)
+        expected = cls.shapes(lens, hidden_size, count)
         found = {name: tuple(array.shape) for name, array in arrays.items()}
         if found != expected:
             odd = sorted(
                 name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name)
             )
             raise PackFormatError(
-                f"heads of {count} {kind} lenses: {odd[0]} has shape {found.get(odd[0], 'none')}, "
+                f"heads of {count} {lens.kind} lenses: {odd[0]} has shape {found.get(odd[0], 'none')}, "
                 f"expected {expected.get(odd[0], 'none')}; the pack contradicts its config.json, fetch it again"
             )
         floats = {
-            name: np.array(arrays[name], dtype=np.float32, order="C") if name in arrays else None
-            for name in ("bias1", "weight2", "bias2", "weight3", "bias3", "platt_slope", "platt_offset")
+            item.name: np.array(arrays[item.name], dtype=np.float32, order="C")
+            if item.name in arrays
+            else None
+            for item in fields(cls)
+            if item.name != "calibrated"
         }
         return cls(**floats, calibrated=np.array(arrays["calibrated"], dtype=np.bool_))  # type: ignore[arg-type]
 
@@ -123,21 +129,27 @@ class Lens:
 
     concept: Concept
     weight1: torch.Tensor
-    """[h1, D] fp32"""
+    """[h1, C] fp32"""
     heads: Heads
     """The heads of this lens alone (N = 1)."""
 
     @classmethod
     def of(cls, concept: Concept, first_layer: torch.Tensor, heads: Heads, index: int) -> Self:
-        """Lens `index` of `heads`, its first layer `[h1, D]` in any float dtype."""
-        own = {name: array[index : index + 1] for name, array in heads.tensors().items()}
-        widths = () if heads.weight2 is None else (heads.bias1.shape[1], heads.weight2.shape[1])
-        return cls(concept, first_layer.to(torch.float32), Heads.from_tensors(own, heads.kind, widths, 1))
+        """Lens `index` of `heads`, its first layer `[h1, C]` in any float dtype, or int8 where heads have scales."""
+        assert first_layer.is_floating_point() == (heads.scale1 is None), "int8 and scales come together"
+        if heads.scale1 is None:
+            weight1 = first_layer.to(torch.float32)
+        else:
+            weight1 = dequantise_rows(first_layer, torch.from_numpy(heads.scale1[index]))
+        return cls(concept, weight1, heads.only(index))
 
     def logit(self, state_D: torch.Tensor) -> float:
         """The logit of one input state `[D]`, in fp32."""
         heads = self.heads
-        hidden = self.weight1 @ state_D.to(torch.float32) + torch.from_numpy(heads.bias1[0])
+        state = state_D.to(torch.float32)
+        if heads.projection is not None:
+            state = torch.from_numpy(heads.projection) @ state
+        hidden = self.weight1 @ state + torch.from_numpy(heads.bias1[0])
         if heads.weight2 is None or heads.bias2 is None or heads.weight3 is None or heads.bias3 is None:
             return float(hidden[0])
         hidden = torch.relu(hidden)

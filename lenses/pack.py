@@ -7,12 +7,12 @@ first read, because that is when they are wanted, and reading all of them at the
 A family is one contiguous read into memory that torch allocated (64-byte aligned, exactly as long as the
 family). A memory map is slower when cold and cannot be counted in a budget.
 
-Shapes: D hidden size, N concepts, h1 the width of the first layer.
+Shapes: D hidden size, N concepts, h1 the width of the first layer, C columns of a first layer (D, or R of compact).
 """
 
-import os
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -23,14 +23,25 @@ from numpy.typing import NDArray
 
 from lenses.card import format_card
 from lenses.concept import Hierarchy
-from lenses.config import CARD, CONFIG, HEADS, HOST, HostConfig, InputConfig, LensConfig, PackConfig
-from lenses.contents import check_finite, read_contents, title
+from lenses.config import (
+    CARD,
+    CONFIG,
+    HEADS,
+    HOST,
+    HostConfig,
+    InputConfig,
+    LensConfig,
+    PackConfig,
+    StoredDtype,
+)
+from lenses.contents import check_heads, read_contents, title
 from lenses.errors import PackFormatError, PackIntegrityError
 from lenses.files import PathLike, atomic_directory, local_path, sweep
 from lenses.grade import UNMEASURED, grade
 from lenses.hub import locate, upload
 from lenses.lens import Heads, Lens
-from lenses.store import PackDirectory, byte_view, file_sha256, sha256_of
+from lenses.quantise import dequantise_rows
+from lenses.store import PackDirectory, ShortFile, byte_view, file_sha256, read_span
 from lenses.text import one_line
 from lenses.writer import TORCH_DTYPES, copy_host, host_names, refuse_to_replace, write_files
 
@@ -96,10 +107,15 @@ class LensPack:
         licence: str = "apache-2.0",
         host_dir: PathLike | None = None,
         max_shard_bytes: int = 4 * _GIB,
+        progress: Callable[[int], None] = lambda families: None,
     ) -> Self:
         """Writes a new pack as `directory`, whole or not at all, and opens it.
 
-        `first_layers[f]` is family f's `[rows * h1, D]`, in any float dtype; it is stored in `lens.dtype`.
+        `first_layers[f]` is family f's `[rows * h1, C]`, in any float dtype; it is stored in `lens.dtype`, and for
+        int8 it is quantised here, which gives `heads.scale1`. Heads that come with `scale1` say that first layers are
+        int8 already: those are stored as they are. Each item is asked for once, in order, and at most one file's are
+        held, so the sequence may make them as it is asked. `progress(families)` is called after each, with how many
+        are done.
         The files of `host_dir` travel with the pack. `lens.shards` is set from `max_shard_bytes`; a family
         never spans two files. Raises WriteError, and ConfigError, PackFormatError or PackIntegrityError for
         parts that do not fit each other.
@@ -107,17 +123,20 @@ class LensPack:
         target = local_path(directory)
         refuse_to_replace(target)
         hierarchy.base_families(base_levels)
-        arrays = Heads.from_tensors(heads.tensors(), lens.kind, lens.widths, len(hierarchy)).tensors()
-        check_finite(arrays, hierarchy, HEADS)
+        # Heads without scales are those of floats, whatever the floats will be stored as.
+        given = replace(lens, dtype="fp32") if heads.scale1 is None else lens
+        heads = Heads.from_tensors(heads.tensors(), given, host.hidden_size, len(hierarchy))
+        check_heads(heads.tensors(), hierarchy, HEADS)
         with atomic_directory(target) as aside:
             lens = write_files(
                 aside,
                 hierarchy=hierarchy,
                 first_layers=first_layers,
-                heads=arrays,
+                heads=heads,
                 lens=lens,
                 hidden_size=host.hidden_size,
                 max_shard_bytes=max_shard_bytes,
+                progress=progress,
             )
             if host_dir is not None:
                 copy_host(local_path(host_dir), aside / HOST)
@@ -157,6 +176,42 @@ class LensPack:
                 (aside / name).write_bytes(self._directory.read(name))
         return target
 
+    def save_as(
+        self,
+        directory: PathLike,
+        dtype: StoredDtype,
+        *,
+        progress: Callable[[int], None] = lambda families: None,
+    ) -> Self:
+        """Writes this pack as `directory` with its first layers stored as `dtype`, and opens it.
+
+        Concepts with their metrics, heads with their calibration and the host are kept; they are not measured again.
+        What the pack's provenance was is kept inside the new one's, since it tells of the lenses as they were.
+        Raises as `create` and `read_family`.
+        """
+        for name in self.config.host_files:
+            self._directory.check(name, self.config.sha256[name])
+        keeps_int8 = dtype == "int8" and self.config.lens.dtype == "int8"
+        config = self.config
+        return self.create(
+            directory,
+            host=config.host,
+            site=config.site,
+            input=config.input,
+            lens=replace(config.lens, dtype=dtype),
+            base_levels=config.base_levels,
+            hierarchy=self.hierarchy,
+            first_layers=_FirstLayers(self, dequantise=not keeps_int8),
+            heads=self.heads if keeps_int8 else replace(self.heads, scale1=None),
+            top_k=config.top_k,
+            load_threshold=config.load_threshold,
+            calibration_prior=config.calibration_prior,
+            provenance={"stored_from": self.identity, "dtype": dtype, "provenance": dict(config.provenance)},
+            licence=config.licence,
+            host_dir=self.host_dir,
+            progress=progress,
+        )
+
     def push_to_hub(self, repo_id: str, *, private: bool = False) -> str:
         """Uploads the pack to the hub repository `repo_id`, made if needed; returns the commit's address."""
         self.verify()
@@ -177,7 +232,7 @@ class LensPack:
         return self._stored[family].size_bytes
 
     def read_family(self, family: int) -> torch.Tensor:
-        """The first layers of a family, `[rows * h1, D]` in the stored dtype, in new memory on the CPU.
+        """The first layers of a family, `[rows * h1, C]` in the stored dtype, in new memory on the CPU.
 
         The first read checks hash and finiteness. Raises PackIntegrityError naming the family.
         """
@@ -188,23 +243,19 @@ class LensPack:
     def _read(self, family: int, *, check: bool) -> torch.Tensor:
         stored = self._stored[family]
         buffer = torch.empty(stored.size_bytes, dtype=torch.uint8, device="cpu")
-        view = byte_view(buffer)
-        done = 0
         try:
-            while done < len(view) and (
-                read := os.preadv(stored.descriptor, [view[done:]], stored.start + done)
-            ):
-                done += read  # one call, but for families beyond the 2 GiB that one call may read
+            sha256 = read_span(stored.descriptor, stored.start, byte_view(buffer), hashed=check)
         except OSError as error:
             raise self._damaged(family, f"cannot be read ({one_line(error.strerror or error)})") from error
-        if done < len(view):
-            raise self._damaged(family, f"is truncated to {done} of {len(view)} bytes")
+        except ShortFile as error:
+            raise self._damaged(family, f"is truncated to {error.found} of {len(buffer)} bytes") from error
         if check:
-            if sha256_of(buffer) != stored.sha256:
+            if sha256 != stored.sha256:
                 raise self._damaged(family, "has not the bytes that were written (sha256 differs)")
             if not _is_finite(buffer, self.config.lens.dtype):
                 raise self._damaged(family, "holds weights that are not finite")
-        return buffer.view(TORCH_DTYPES[self.config.lens.dtype]).view(-1, self.config.host.hidden_size)
+        columns = self.config.lens.columns(self.config.host.hidden_size)
+        return buffer.view(TORCH_DTYPES[self.config.lens.dtype]).view(-1, columns)
 
     def _damaged(self, family: int, found: str) -> PackIntegrityError:
         source = self._directory.source(self._stored[family].file)
@@ -251,10 +302,31 @@ class LensPack:
         return f"LensPack({str(self.path)!r}: {config.concepts} lenses for {config.host.id} at {config.site})"
 
 
+class _FirstLayers(Sequence[torch.Tensor]):
+    """The first layers of a pack's families, each read when it is asked for."""
+
+    def __init__(self, pack: LensPack, *, dequantise: bool) -> None:
+        self._pack = pack
+        self._dequantise = dequantise
+
+    def __len__(self) -> int:
+        return len(self._pack.hierarchy.families)
+
+    def __getitem__(self, family: int) -> torch.Tensor:  # type: ignore[override]  # nobody slices it
+        layer = self._pack.read_family(family)
+        scale1 = self._pack.heads.scale1
+        if scale1 is None or not self._dequantise:
+            return layer
+        first, rows = self._pack.hierarchy.families[family].first, self._pack.hierarchy.families[family].rows
+        return dequantise_rows(layer, torch.from_numpy(scale1[first : first + rows]).view(-1))
+
+
 def _is_finite(buffer: torch.Tensor, dtype: str) -> bool:
-    """Whether no bf16 or fp32 number in these bytes has the exponent of NaN and infinity.
+    """Whether no bf16 or fp32 number in these bytes has the exponent of NaN and infinity; int8 has no such numbers.
 
     In numpy and not in torch: readers are many threads, and each would start torch's own thread pool.
     """
+    if dtype == "int8":
+        return True
     bits, exponent = (np.uint16, 0x7F80) if dtype == "bf16" else (np.uint32, 0x7F800000)
     return not bool(np.any(np.bitwise_and(buffer.numpy().view(bits), bits(exponent)) == exponent))

@@ -9,9 +9,12 @@ drawing into account.
 Input states are standardised while training; the means and scales are folded into the first layer in fp32 when the
 lenses are exported, so what is served reads plain input states.
 
+Compact lenses read a projection of the state that is trained with them. They may be distilled: then a teacher's
+probabilities take the labels' place, sample by sample, with the labels' weights.
+
 It knows states and labels, nothing about texts, hosts or files.
 
-Shapes: S samples, B samples of a batch, D hidden size, N lenses, h1 and h2 widths, X texts.
+Shapes: S samples, B samples of a batch, D hidden size, R rows of the projection, N lenses, h1 and h2 widths, X texts.
 """
 
 import math
@@ -32,6 +35,8 @@ class TrainingConfig:
 
     widths: tuple[int, int] = (16, 8)
     """Widths of the two hidden layers."""
+    rank: int | None = None
+    """R, the rows of a projection that all lenses read through (compact); None: they read the state itself."""
     steps: int = 2000
     batch: int = 1024
     """Samples a step."""
@@ -82,9 +87,13 @@ def train(
     config: TrainingConfig,
     *,
     device: torch.device | str = "cpu",
+    teacher: Callable[[Floats], Floats] | None = None,
     progress: Callable[[int, float], None] = lambda step, loss: None,
 ) -> TrainedLenses:
-    """Train mlp lenses for every concept; `progress(step, loss)` is called after every step. Deterministic by seed."""
+    """Train lenses for every concept; `progress(step, loss)` is called after every step. Deterministic by seed.
+
+    `teacher(states_BD)` gives the logits `[B, N]` of lenses that these are to agree with; without it the labels teach.
+    """
     rng = np.random.default_rng(config.seed)
     torch_rng = torch.Generator().manual_seed(config.seed)
     mean_D = samples.states_SD.mean(axis=0, dtype=np.float64).astype(np.float32)
@@ -94,12 +103,13 @@ def train(
 
     draw = _Draw(samples, rng)
     balance = _balance(samples, draw, parents_N.cpu(), config.sibling_weight).to(device)
-    model = _Stack(len(hierarchy), samples.states_SD.shape[1], config.widths, torch_rng).to(device)
-    decayed = [model.weight1, model.weight2, model.weight3]
+    model = _Stack(len(hierarchy), samples.states_SD.shape[1], config, torch_rng).to(device)
+    undecayed = [model.bias1, model.bias2, model.bias3]
+    decayed = [p for p in model.parameters() if all(p is not bias for bias in undecayed)]
     optimiser = torch.optim.AdamW(
         [
             {"params": decayed, "weight_decay": config.weight_decay},
-            {"params": [model.bias1, model.bias2, model.bias3], "weight_decay": 0.0},
+            {"params": undecayed, "weight_decay": 0.0},
         ],
         lr=config.learning_rate,
         betas=(0.9, 0.99),
@@ -120,7 +130,10 @@ def train(
         weight_BN = sample_weights(positive_BN, parents_N, config.sibling_weight)
         weight_BN = weight_BN * torch.where(positive_BN, balance[0], balance[1])
         logits_BN = model(states_BD)
-        loss = _loss(logits_BN, positive_BN, weight_BN)
+        target_BN = positive_BN.float()
+        if teacher is not None:
+            target_BN = torch.sigmoid(torch.from_numpy(teacher(samples.states_SD[picked]))).to(device)
+        loss = _loss(logits_BN, target_BN, weight_BN)
         if config.coherence:
             loss = loss + config.coherence * incoherence(logits_BN, parents_N)
         optimiser.zero_grad()
@@ -142,9 +155,9 @@ def incoherence(logits_BN: torch.Tensor, parents_N: torch.Tensor) -> torch.Tenso
     return above.square().sum() / len(logits_BN)
 
 
-def _loss(logits_BN: torch.Tensor, positive_BN: torch.Tensor, weight_BN: torch.Tensor) -> torch.Tensor:
+def _loss(logits_BN: torch.Tensor, target_BN: torch.Tensor, weight_BN: torch.Tensor) -> torch.Tensor:
     each = torch.nn.functional.binary_cross_entropy_with_logits(
-        logits_BN, positive_BN.float(), weight=weight_BN, reduction="sum"
+        logits_BN, target_BN, weight=weight_BN, reduction="sum"
     )
     return each / len(logits_BN)
 
@@ -201,16 +214,18 @@ def _balance(samples: Samples, draw: _Draw, parents_N: torch.Tensor, sibling_wei
 
 
 class _Stack(torch.nn.Module):
-    """N mlp lenses side by side."""
+    """N mlp lenses side by side, on the state or on one projection of it."""
 
-    def __init__(self, lenses: int, hidden: int, widths: tuple[int, int], rng: torch.Generator) -> None:
+    def __init__(self, lenses: int, hidden: int, config: TrainingConfig, rng: torch.Generator) -> None:
         super().__init__()
-        h1, h2 = widths
+        h1, h2 = config.widths
 
         def normal(*shape: int, fan_in: int) -> torch.nn.Parameter:
             return torch.nn.Parameter(torch.randn(*shape, generator=rng) * math.sqrt(2 / fan_in))
 
-        self.weight1 = normal(lenses * h1, hidden, fan_in=hidden)
+        self.projection = None if config.rank is None else normal(config.rank, hidden, fan_in=2 * hidden)
+        columns = hidden if config.rank is None else config.rank
+        self.weight1 = normal(lenses * h1, columns, fan_in=columns)
         self.bias1 = torch.nn.Parameter(torch.zeros(lenses, h1))
         self.weight2 = normal(lenses, h2, h1, fan_in=h1)
         self.bias2 = torch.nn.Parameter(torch.zeros(lenses, h2))
@@ -218,6 +233,8 @@ class _Stack(torch.nn.Module):
         self.bias3 = torch.nn.Parameter(torch.zeros(lenses))
 
     def forward(self, states_BD: torch.Tensor) -> torch.Tensor:
+        if self.projection is not None:
+            states_BD = states_BD @ self.projection.T
         # The first layer is nearly all of the arithmetic; bf16 halves it, and the stored weights are bf16 anyway.
         with multiply_in_bf16(states_BD.device):
             hidden = torch.nn.functional.linear(states_BD, self.weight1)
@@ -228,10 +245,14 @@ class _Stack(torch.nn.Module):
 
 
 def _export(model: _Stack, hierarchy: Hierarchy, mean: torch.Tensor, scale: torch.Tensor) -> TrainedLenses:
-    """Fold the standardisation into the first layer, in fp32, and cut it into families."""
+    """Fold the standardisation into the layer that reads the state, in fp32, and cut first layers into families."""
     width = model.bias1.shape[1]
-    weight1 = model.weight1.detach().cpu() / scale
-    bias1 = model.bias1.detach().cpu() - (weight1 @ mean).view(-1, width)
+    weight1 = model.weight1.detach().cpu()
+    projection = None if model.projection is None else model.projection.detach().cpu() / scale
+    if projection is None:
+        weight1 = weight1 / scale
+    at_mean = weight1 @ (mean if projection is None else projection @ mean)
+    bias1 = model.bias1.detach().cpu() - at_mean.view(-1, width)
     first_layers = [
         weight1[family.first * width : (family.first + family.rows) * width].clone()
         for family in hierarchy.families
@@ -246,5 +267,6 @@ def _export(model: _Stack, hierarchy: Hierarchy, mean: torch.Tensor, scale: torc
         platt_slope=np.ones(count, np.float32),
         platt_offset=np.zeros(count, np.float32),
         calibrated=np.zeros(count, np.bool_),
+        projection=None if projection is None else projection.numpy(),
     )
     return TrainedLenses(first_layers, heads)

@@ -3,27 +3,28 @@
 It fills a directory that is not yet seen under its name, and knows nothing of how it gets there. safetensors
 sorts by dtype and then name: family names have leading zeros, so that families lie in depth-first order.
 
-Shapes: D hidden size, h1 the width of the first layer.
+Shapes: N concepts, h1 the width of the first layer, C columns of a first layer (D, or R of compact).
 """
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from lenses.concept import Hierarchy
 from lenses.config import CARD, CONCEPTS, CONFIG, FAMILIES, HEADS, HOST, LensConfig
 from lenses.contents import tensor_name, title
 from lenses.errors import ConfigError, PackFormatError, PackIntegrityError, WriteError
+from lenses.lens import Heads
+from lenses.quantise import are_scales, quantise_rows
 from lenses.store import save_tensors, sha256_of
 from lenses.text import canonical_json, one_line, quoted
 
-TORCH_DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
+TORCH_DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32, "int8": torch.int8}
 _MAX_FAMILIES_A_SHARD = 50_000  # a header entry takes about 100 bytes, and headers are at most 8 MB
 
 
@@ -32,37 +33,51 @@ def write_files(
     *,
     hierarchy: Hierarchy,
     first_layers: Sequence[torch.Tensor],
-    heads: Mapping[str, NDArray[np.generic]],
+    heads: Heads,
     lens: LensConfig,
     hidden_size: int,
     max_shard_bytes: int,
+    progress: Callable[[int], None],
 ) -> LensConfig:
     """Writes lens files, families.json, heads and concepts into `directory`; returns `lens`, shards counted.
 
-    Raises PackFormatError or PackIntegrityError for a first layer that does not fit, WriteError, OSError.
+    Of `first_layers` each item is taken once, in order, and let go when its file is written. For int8, `heads` without
+    scales get those of the rows that are quantised here. Raises PackFormatError or PackIntegrityError for a first layer
+    that does not fit, WriteError, OSError.
     """
     if len(first_layers) != len(hierarchy.families):
         raise PackFormatError(
             f"{len(first_layers)} first layers for {len(hierarchy.families)} families; give one tensor a "
             "family"
         )
-    row_bytes = lens.h1 * hidden_size * TORCH_DTYPES[lens.dtype].itemsize
+    columns = lens.columns(hidden_size)
+    row_bytes = lens.h1 * columns * TORCH_DTYPES[lens.dtype].itemsize
     shards = _split([family.rows * row_bytes for family in hierarchy.families], max_shard_bytes)
     lens = replace(lens, shards=len(shards))
     entries: list[bytes] = []
+    scales: list[torch.Tensor] = []
     for file, indices in zip(lens.shard_names, shards, strict=True):
         tensors: dict[str, torch.Tensor] = {}
         for index in indices:
             rows = hierarchy.families[index].rows
-            shape = (rows * lens.h1, hidden_size)
-            layer = _as_stored(first_layers[index], shape, lens, title(hierarchy, index))
+            shape, name = (rows * lens.h1, columns), title(hierarchy, index)
+            if lens.dtype == "int8" and heads.scale1 is None:
+                layer, scale_R = _quantised(first_layers[index], shape, name)
+                scales.append(scale_R)
+            else:
+                layer = _as_stored(first_layers[index], shape, lens, name)
             tensors[tensor_name(index)] = layer
             digest = sha256_of(layer.view(-1).view(torch.uint8))
             entry = {"file": file, "tensor": tensor_name(index), "rows": rows, "sha256": digest}
             entries.append(canonical_json(entry))
+            progress(len(entries))
         save_tensors(tensors, directory / file)
+        del tensors, layer  # before the next file's are made, not after
+    if scales:
+        heads = replace(heads, scale1=torch.cat(scales).view(-1, lens.h1).numpy())
     # Copies, because torch has no tensors over read-only memory.
-    save_tensors({k: torch.from_numpy(np.array(v, order="C")) for k, v in heads.items()}, directory / HEADS)
+    arrays = heads.tensors().items()
+    save_tensors({k: torch.from_numpy(np.array(v, order="C")) for k, v in arrays}, directory / HEADS)
     (directory / CONCEPTS).write_bytes(hierarchy.to_jsonl())
     (directory / FAMILIES).write_bytes(b"[\n" + b",\n".join(entries) + b"\n]\n")
     return lens
@@ -85,17 +100,36 @@ def _split(sizes: Sequence[int], max_bytes: int) -> list[list[int]]:
 
 
 def _as_stored(layer: torch.Tensor, shape: tuple[int, int], lens: LensConfig, title: str) -> torch.Tensor:
-    if tuple(layer.shape) != shape:
-        raise PackFormatError(
-            f"{title}: the first layer is {list(layer.shape)}, expected {list(shape)}: rows * h1 by D; give "
-            "it whole"
-        )
+    _check(layer, shape, lens.dtype == "int8", title)
     stored = layer.detach().to("cpu", TORCH_DTYPES[lens.dtype]).contiguous()
     if stored.untyped_storage().nbytes() != stored.nbytes:
         stored = stored.clone()  # safetensors refuses tensors that share memory, as slices of one stack do
     if not bool(torch.isfinite(stored).all()):
         raise PackIntegrityError(f"{title} holds weights that are not finite in {lens.dtype}; train it again")
     return stored
+
+
+def _quantised(layer: torch.Tensor, shape: tuple[int, int], title: str) -> tuple[torch.Tensor, torch.Tensor]:
+    _check(layer, shape, False, title)
+    stored, scale_R = quantise_rows(layer.detach().to("cpu"))
+    if not are_scales(scale_R.numpy()).all():
+        raise PackIntegrityError(f"{title} holds weights that are not finite in int8; train it again")
+    return stored.contiguous(), scale_R
+
+
+def _check(layer: torch.Tensor, shape: tuple[int, int], has_scales: bool, title: str) -> None:
+    """Raises PackFormatError unless the layer has this shape, and is int8 where the heads hold its scales."""
+    if tuple(layer.shape) != shape:
+        raise PackFormatError(
+            f"{title}: the first layer is {list(layer.shape)}, expected {list(shape)}: rows * h1 by D (by R of "
+            "compact); give it whole"
+        )
+    if layer.dtype != torch.int8 if has_scales else not layer.is_floating_point():
+        found = str(layer.dtype).removeprefix("torch.")
+        raise PackFormatError(
+            f"{title}: the first layer is {found}, expected {'int8' if has_scales else 'floats'} with heads that hold "
+            f"{'scale1' if has_scales else 'no scale1'}; give int8 and its scales, or floats alone"
+        )
 
 
 def host_names(directory: Path) -> list[str]:

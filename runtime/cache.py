@@ -9,18 +9,23 @@ or about which family is worth having.
    may wait for room, first come first served, and the group ends at the first one that does not fit.
 4. Families that the same call still wants are evicted last, and never to let one more join a group.
 5. A family that cannot be read is quarantined, named and never tried again; the others go on.
+6. Who does not wait (`request`) is served what is here, and reads begin for the rest as far as there is room:
+   beside what is in use, and without pushing out what the same or another request still wants. What has no
+   room is not queued: it begins with a later `request` or `start`, first asked first. So nothing ever waits
+   for a queue of reads, and where the budget holds one family only, each gets its turn once the last was used.
 """
 
 import threading
 from collections import Counter, deque
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, Self
 
 import torch
 
 from lenses.errors import BudgetError, PackIntegrityError
+from runtime.clock import NO_CLOCK, Clock, Component
 from runtime.events import Phase
 from runtime.tiers import Tier, Tiers, Transfer
 
@@ -63,9 +68,10 @@ class PhaseCounts:
     hot_hits: int
     warm_hits: int
     cold_misses: int
-    """Requests that caused a read. Who waits for another's read hits the tier where that landed."""
+    """Requests that caused a read, and those that did not wait for one. Who waits for another's read hits the tier
+    where that landed."""
     failed: int
-    """Requests for a family that is quarantined."""
+    """Requests for a family that is quarantined, also where it was found out after they had gone on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +104,27 @@ class CacheStats:
     warm_budget_bytes: int
 
 
+@dataclass(slots=True)
+class _Asked:
+    """What one call still wants, and how its requests are counted."""
+
+    phase: Phase
+    pending: dict[int, int]
+    """Family to the requests that are new with this call, in the order in which families are wanted."""
+    again: Mapping[int, int] = field(default_factory=dict)
+    """Family to the requests that were counted when they were made, and were not served then."""
+    absent: set[int] = field(default_factory=set)
+    """Families whose reads are handed over, so that they count as cold wherever they are by now."""
+
+
 class FamilyCache:
     """Brings families of `source` to `device` and back, within two budgets; safe to use from many threads.
 
     `families` is how many the source has. Those of `base` count in the hot budget but are read and held by
     whoever scores them at every position: asking for one here is a ValueError. `readers` threads read for
-    `prefetch`. `copies` makes a CPU keep two copies as other devices do, for tests. Raises BudgetError,
-    with what is needed, where the hot budget holds less than the base and the largest other family.
+    `prefetch`, `request` and `start`. `copies` makes a CPU keep two copies as other devices do, for tests.
+    Raises BudgetError, with what is needed, where the hot budget holds less than the base and the largest other
+    family.
     """
 
     def __init__(
@@ -118,8 +138,10 @@ class FamilyCache:
         device: torch.device,
         readers: int = 4,
         copies: bool | None = None,
+        clock: Clock = NO_CLOCK,
     ) -> None:
         self._source = source
+        self._clock = clock
         self._device = device
         self._copies = device.type != "cpu" if copies is None else copies
         self._read_bytes = [source.family_bytes(family) for family in range(families)]
@@ -152,6 +174,7 @@ class FamilyCache:
         self._reads: Counter[str] = Counter()
         self._served: Counter[tuple[Phase, str]] = Counter()
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="family-reader")
+        self._handed_over: list[Future[None]] = []
         self._closed = False
 
     def groups(
@@ -164,17 +187,73 @@ class FamilyCache:
         group is unpinned when the next is asked for or the iterator closes. Do not ask for other groups
         while using one.
         """
-        pending = {family: 1 if requests is None else requests[family] for family in families}
-        self._check(pending)
-        if any(count < 1 for count in pending.values()):
+        asked = _Asked(phase, {family: 1 if requests is None else requests[family] for family in families})
+        self._check(asked.pending)
+        if any(count < 1 for count in asked.pending.values()):
             raise ValueError("a family that is requested serves at least one position")
-        while pending:
+        while asked.pending:
             group = Group({}, {}, {})
             try:
-                self._gather(group, pending, phase)
+                self._gather(group, asked)
                 yield group
             finally:
                 self._release(group)
+
+    def request(
+        self,
+        requests: Mapping[int, int],
+        phase: Phase,
+        *,
+        wait: bool,
+        again: Mapping[int, int] | None = None,
+        spare: Collection[int] = (),
+    ) -> Iterator[Group]:
+        """Hand over the reads of all families that are not here, and yield groups of those that are.
+
+        `requests` is as for `groups`, most wanted families first. With `wait`, the others are yielded as they come;
+        without, nothing is waited for, families that do not come meanwhile are left out, and their requests count as
+        cold misses. Who asks for them once more says so: `again[family]` is how many positions did not get it
+        when they asked; they are not counted a second time. Reads push no family out that is in `spare`.
+        """
+        asked = _Asked(phase, dict(requests), again or {})
+        self._check(asked.pending)
+        if any(count + asked.again.get(family, 0) < 1 for family, count in asked.pending.items()):
+            raise ValueError("a family that is requested serves at least one position")
+        asked.absent |= {*asked.pending} - self.start(asked.pending, spare)
+        while asked.pending:
+            group = Group({}, {}, {})
+            try:
+                self._gather_here(group, asked, spare)
+                if not group.origin and not group.failed:
+                    if not wait:
+                        break
+                    self._gather(group, asked)
+                yield group
+            finally:
+                self._release(group)
+        self.start(asked.pending, spare)  # for some there is room now that the groups are released
+        with self._changed:
+            for count in asked.pending.values():
+                self._served[phase, "requests"] += count
+                self._served[phase, "cold"] += count
+
+    def start(self, families: Iterable[int], spare: Collection[int] = ()) -> set[int]:
+        """Hand over the reads of families that are not here, as far as there is room; returns those that are.
+
+        First come, first served; neither these nor those in `spare` are pushed out. Waits for nothing. A damaged
+        family is quarantined, and is here then; any other error of a read handed over before is raised.
+        """
+        wanted = dict.fromkeys(families)
+        self._check(wanted)
+        self._raise_what_went_wrong()
+        with self._changed:
+            here = {family for family in wanted if self._is_here(family)}
+            # Not those that are here: on a GPU a reader would promote them, and they would be here no more.
+            plan = self._plan([family for family in wanted if family not in here], {*wanted, *spare})
+        started = self._hand_over(plan, self._carry)
+        with self._changed:
+            self._handed_over += started
+        return here
 
     def prefetch(self, families: Iterable[int]) -> None:
         """Bring `families`, most wanted first, closer with overlapped reads; returns when its reads are done.
@@ -186,19 +265,12 @@ class FamilyCache:
         wanted = dict.fromkeys(families)
         self._check(wanted)
         with self._changed:
-            plan = self._plan(wanted)
-        started: list[Future[None]] = []
+            plan = self._plan(wanted, wanted)
+        started = self._hand_over(plan, self._carry_ahead)
         try:
-            for transfer in plan:
-                started.append(self._readers.submit(self._carry_ahead, transfer))
             wait(started)
         except BaseException:
-            for transfer, future in zip(plan, started, strict=False):
-                if future.cancel():
-                    self._abandon(transfer)
-            for transfer in plan[len(started) :]:
-                self._abandon(transfer)
-            wait(started)
+            self._withdraw(plan, started)
             raise
         with self._changed:
             self._tiers.touch(list(wanted))  # reads land in any order
@@ -255,17 +327,105 @@ class FamilyCache:
             if family in self._base:
                 raise ValueError(f"family {family} is in the base, which this cache does not hold")
 
-    def _gather(self, group: Group, pending: dict[int, int], phase: Phase) -> None:
+    def _hand_over(self, plan: Sequence[Transfer], carry: Callable[[Transfer], None]) -> list[Future[None]]:
+        """Have the readers carry what room is reserved for, in order."""
+        started: list[Future[None]] = []
+        try:
+            for transfer in plan:
+                started.append(self._readers.submit(carry, transfer))
+        except BaseException:
+            self._withdraw(plan, started)
+            raise
+        return started
+
+    def _withdraw(self, plan: Sequence[Transfer], started: Sequence[Future[None]]) -> None:
+        """Give back the room of transfers that did not begin, and wait for those that did."""
+        for transfer, future in zip(plan, started, strict=False):
+            if future.cancel():
+                self._abandon(transfer)
+        for transfer in plan[len(started) :]:
+            self._abandon(transfer)
+        wait(started)
+
+    def _raise_what_went_wrong(self) -> None:
+        """Raise the error of a read that nobody waited for, if there is one."""
+        done: list[Future[None]] = []
+        under_way: list[Future[None]] = []
+        with self._changed:
+            for future in self._handed_over:
+                (done if future.done() else under_way).append(future)
+            self._handed_over = under_way
+        for future in done:
+            future.result()
+
+    def _gather(self, group: Group, asked: _Asked) -> None:
         """Move families from `pending` into `group`, pinned, until one does not fit or none is left."""
-        while pending:
-            family = next(iter(pending))
-            found = self._claim(family, group, pending)
-            if found is None:
+        while asked.pending:
+            self._hold_hot(group, asked)
+            family = next(iter(asked.pending), None)
+            found = None if family is None else self._claim(family, group, asked.pending)
+            if family is None or found is None:
                 return
-            tier, transfer = found
-            if transfer is not None:
-                self._carry(transfer, into=group)
-            self._settle(family, tier, group, pending.pop(family), phase)
+            self._serve(family, *found, group, asked)
+
+    def _hold_hot(self, group: Group, asked: _Asked) -> None:
+        """Pin and count the first families of `pending` that are hot, up to one that is not: all under one lock."""
+        with self._changed:
+            if self._waiting:
+                return
+            hot = self._tiers.hot
+            held: list[int] = []
+            for family in asked.pending:
+                if family not in hot or family in self._in_flight:
+                    break
+                group.resident[family] = hot.hold(family)
+                held.append(family)
+            for found in ("hot", "cold"):
+                self._settle(
+                    [f for f in held if (f in asked.absent) == (found == "cold")], found, group, asked
+                )
+
+    def _gather_here(self, group: Group, asked: _Asked, spare: Collection[int]) -> None:
+        """Move the families that need no read and have room beside each other; waits for nothing."""
+        for family in list(asked.pending):
+            found = self._claim_here(family, group, asked.pending, spare)
+            if found is not None:
+                self._serve(family, *found, group, asked)
+
+    def _serve(
+        self, family: int, found: Tier, transfer: Transfer | None, group: Group, asked: _Asked
+    ) -> None:
+        """Bring a claimed family into its group, and count its requests."""
+        if transfer is not None:
+            self._carry(transfer, into=group)
+        self._settle([family], "cold" if family in asked.absent else found, group, asked)
+
+    def _claim_here(
+        self, family: int, group: Group, wanted: Collection[int], spare: Collection[int]
+    ) -> tuple[Tier, Transfer | None] | None:
+        """Like `_claim`, for a family that is here and has room; None for any other."""
+        with self._changed:
+            if not self._is_here(family):
+                return None
+            if family in self._quarantined:
+                return "cold", None
+            found: tuple[Tier, Transfer | None] | None = ("hot", None)
+            if family not in self._tiers.hot:
+                if self._waiting:
+                    return None  # who waits for room in the hot tier gets it first
+                found = self._admit(family, {*wanted, *spare}, must=False)
+                if found is None and not group.resident:
+                    found = self._admit(family, spare, must=False)
+            if found is not None and found[1] is None:
+                group.resident[family] = self._tiers.hot.hold(family)
+            return found
+
+    def _is_here(self, family: int) -> bool:
+        """Whether a request for it need not wait for a read. Called with the lock."""
+        if family in self._quarantined:
+            return True
+        tiers = self._tiers
+        return family not in self._in_flight and (family in tiers.hot or family in tiers.warm)
 
     def _claim(
         self, family: int, group: Group, wanted: Container[int]
@@ -298,17 +458,25 @@ class FamilyCache:
                     self._waiting.remove(ticket)
                     self._changed.notify_all()
 
-    def _settle(self, family: int, found: Tier, group: Group, count: int, phase: Phase) -> None:
-        """Count a family's requests and say where it was found, or why it failed."""
-        with self._changed:
-            self._served[phase, "requests"] += count
+    def _settle(self, families: Sequence[int], found: Tier, group: Group, asked: _Asked) -> None:
+        """Count the requests for families found in one tier, or failed; they are not pending any more."""
+        served: Counter[str] = Counter()
+        for family in families:
+            count = asked.pending.pop(family)
+            served["requests"] += count
             if family in group.resident:
                 group.origin[family] = found
-                self._served[phase, found] += 1
-                self._served[phase, "hot"] += count - 1
+                if count:
+                    served[found] += 1
+                    served["hot"] += count - 1
             else:
+                again = asked.again.get(family, 0)
                 group.failed[family] = self._quarantined[family]
-                self._served[phase, "failed"] += count
+                served["failed"] += count + again
+                served["cold"] -= again
+        with self._changed:
+            for name, count in served.items():
+                self._served[asked.phase, name] += count
 
     def _release(self, group: Group) -> None:
         with self._changed:
@@ -325,22 +493,22 @@ class FamilyCache:
             self._in_flight.add(family)
         return found
 
-    def _plan(self, wanted: Mapping[int, None]) -> list[Transfer]:
-        """Reserve room for all that a prefetch will read before its first read: it evicts none of its own."""
+    def _plan(self, wanted: Collection[int], spared: Container[int]) -> list[Transfer]:
+        """Reserve room for all that the readers will read before their first read: they evict none of their own."""
         plan: list[Transfer] = []
         to_hot = not self._waiting  # who waits for room in the hot tier gets it first
         for family in wanted:
             if family in self._quarantined or family in self._in_flight or family in self._tiers.hot:
                 continue
             if to_hot:
-                found = self._admit(family, wanted, must=False)
+                found = self._admit(family, spared, must=False)
                 if found is not None:
                     if found[1] is not None:
                         plan.append(found[1])
                     continue
                 to_hot = False
             if family not in self._tiers.warm:
-                transfer = self._tiers.admit_warm(family, wanted)
+                transfer = self._tiers.admit_warm(family, spared)
                 if transfer is None:
                     break
                 self._in_flight.add(family)
@@ -362,11 +530,15 @@ class FamilyCache:
         try:
             host = transfer.host
             if host is None:
-                host = self._read(transfer.family)
-                if transfer.keeps_host and self._tiers.pins_memory:
-                    host = host.pin_memory()
-            if transfer.to_hot:
-                hot = torch.empty_like(host, device=self._device).copy_(host) if self._copies else host
+                with self._clock.part(Component.COLD):
+                    host = self._read(transfer.family)
+                    if transfer.keeps_host and self._tiers.pins_memory:
+                        host = host.pin_memory()
+            if transfer.to_hot and self._copies:
+                with self._clock.part(Component.WARM):
+                    hot = torch.empty_like(host, device=self._device).copy_(host)
+            elif transfer.to_hot:
+                hot = host
         except (PackIntegrityError, OSError) as error:
             self._abandon(transfer, reason=str(error))
             return

@@ -90,6 +90,21 @@ def watch(
     no_prewarm: Annotated[
         bool, typer.Option("--no-prewarm", help="Do not read ahead what the prompt will want.")
     ] = False,
+    missing: Annotated[
+        str,
+        typer.Option(
+            help="What to do where lenses are not in memory: strict waits for them; deferred goes on, shows the word "
+            "without them, and once more when they came (in --jsonl with run.revision 1)."
+        ),
+    ] = "strict",
+    read_every: Annotated[
+        int,
+        typer.Option(
+            metavar="K",
+            help="Score K generated tokens at a time: scores come in bursts, up to K - 1 tokens late, "
+            "and so does whatever reacts to them.",
+        ),
+    ] = 1,
     hot_budget: Annotated[str, typer.Option(help="Memory for lenses ready to score.")] = "512MiB",
     warm_budget: Annotated[str, typer.Option(help="Memory for lenses kept beside them.")] = "2GiB",
     show: Annotated[int, typer.Option(help="How many concepts are shown.")] = 8,
@@ -143,6 +158,8 @@ def watch(
         exhaustive=exhaustive,
         prompt_events=prompt_events,  # type: ignore[arg-type]  # MonitorConfig says what it may be
         prewarm=not no_prewarm,
+        missing=missing,  # type: ignore[arg-type]  # as above
+        read_every=read_every,
         hot_budget_bytes=parse_bytes(hot_budget),
         warm_budget_bytes=parse_bytes(warm_budget),
         device="cpu" if device in (None, "auto") else device,

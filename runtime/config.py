@@ -7,6 +7,7 @@ from typing import Literal
 from lenses.errors import ConfigError
 
 PromptEvents = Literal["full", "base", "off"]
+Missing = Literal["strict", "deferred"]
 
 _UNITS = {"": 1, "b": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 
@@ -28,7 +29,23 @@ class MonitorConfig:
     prompt_events: PromptEvents = "full"
     """Which positions of the prompt get events: all of them, with the base alone, or none."""
     prewarm: bool = True
-    """Read the families that the prompt will want in overlapped batches before they are needed."""
+    """Read the families that the prompt will want in overlapped batches before they are needed.
+
+    These batches are waited for before the first word, whatever `missing` says: that is what they are for. What has no
+    room in the tiers beside them is missing then. With `deferred` and no pre-warming the prompt waits for nothing.
+    """
+    missing: Missing = "strict"
+    """What is done where a family is wanted that is not in memory. `strict`: wait for it; every event is complete.
+    `deferred`: go on. The event is emitted at revision 0 with what is pending, and once more at revision 1, with the
+    content that `strict` would have given, when the families came: at a later step, or when the sequence is over."""
+    kept_budget_bytes: int = 32 * 2**20
+    """Room for the states and scores of positions that wait for families (`deferred`); beyond it the oldest is waited
+    for. A position takes four bytes for each of the host's dimensions, and eight for each concept scored."""
+    read_every: int = 1
+    """Score generated tokens in groups of this many: their rows stay where the host computed them until then, so there
+    is one copy from the device and one scoring a group. Events are the same and come in bursts, up to
+    `read_every` - 1 tokens late: whatever reacts to them (a view, a sink that stops or steers) is that late too. The
+    prompt is not held back; the rest is scored when a sequence ends, when generation ends and at `Monitor.finish`."""
     hot_budget_bytes: int = 512 * 2**20
     """Room for families ready to score on the compute device, the base included."""
     warm_budget_bytes: int = 2 * 2**30
@@ -56,6 +73,12 @@ class MonitorConfig:
             raise ConfigError(
                 f"prompt events {self.prompt_events!r} is not full, base or off; give one of these"
             )
+        if self.missing not in ("strict", "deferred"):
+            raise ConfigError(
+                f"missing families {self.missing!r} is not strict or deferred; give one of these"
+            )
+        _at_least("kept budget", self.kept_budget_bytes, 0)
+        _at_least("read every", self.read_every, 1)
         _at_least("hot budget", self.hot_budget_bytes, 0)
         _at_least("warm budget", self.warm_budget_bytes, 0)
         _at_least("queue of events", self.queue_events, 1)

@@ -38,7 +38,11 @@ _LOOK_S = 0.25
 
 
 class PlainView:
-    """A line a token, then a summary, for files and pipes: no escape codes, no boxes."""
+    """A line a token, then a summary, for files and pipes: no escape codes, no boxes.
+
+    A line of which lenses are to come says so, and is printed once more when they came: holding lines back until then
+    would show nothing of a text while it is written.
+    """
 
     def __init__(self, session: Session, out: IO[str]) -> None:
         self._session = session

@@ -7,65 +7,40 @@ All positions handed over together walk down together: a level's families are fe
 is scored for the positions that opened it. What a position gets does not depend on the others (the bank's logits have
 the same bits in any batch, the expansion looks at one position at a time), so walking together is a matter of speed.
 
-`expansion` decides, `cache` moves, `bank` computes; this file knows the order. It knows nothing about host models,
-tokens or events.
+A walk that may not wait stops at the first level of which a family is cold: it scores what is there, the readers read
+the rest, and it goes on from where it stopped when it is handed over again. It is the same loop that waits and that
+does not, so both end with the same scores.
 
-Shapes: P positions, D hidden size, N concepts.
+`expansion` decides, `cache` moves, `bank` computes, a `Walk` is one position's state; this file knows the order. It
+knows nothing about host models, tokens or events, and keeps no walk.
+
+Shapes: P positions, D hidden size, C what lenses read of a state, N concepts.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from typing import Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from lenses.bank import Bank
-from lenses.errors import ConfigError
+from lenses.errors import ConfigError, PackIntegrityError
 from lenses.lens import Floats
 from lenses.pack import LensPack
-from runtime.cache import FamilyCache
+from runtime.cache import FamilyCache, Group
+from runtime.clock import NO_CLOCK, Clock, Component
 from runtime.config import MonitorConfig
-from runtime.events import Coverage, Phase
+from runtime.events import Phase
 from runtime.expansion import Choice, Expansion
-
-
-@dataclass(slots=True)
-class Scores:
-    """What one position got: which concepts were scored, what came out, and what could not be."""
-
-    concepts: list[NDArray[np.int32]] = field(default_factory=list)
-    logits: list[Floats] = field(default_factory=list)
-    failed: list[int] = field(default_factory=list)
-    """Families that could not be read."""
-    failed_lenses: int = 0
-    cut: int = 0
-    origins: dict[str, int] = field(default_factory=lambda: {"hot": 0, "warm": 0, "cold": 0})
-
-    def add(self, concepts: NDArray[np.int32], logits: Floats) -> None:
-        """Add concepts and their logits."""
-        self.concepts.append(concepts)
-        self.logits.append(logits)
-
-    def ordered(self) -> tuple[NDArray[np.int32], Floats]:
-        """Concept indices, ascending, and their logits."""
-        concepts, logits = np.concatenate(self.concepts), np.concatenate(self.logits)
-        order = np.argsort(concepts)
-        return concepts[order], logits[order]
-
-    @property
-    def coverage(self) -> Coverage:
-        """Coverage of a strict walk: nothing is ever left pending."""
-        scored = sum(len(concepts) for concepts in self.concepts)
-        return Coverage(scored + self.failed_lenses, scored, 0, self.failed_lenses, self.cut)
+from runtime.tiers import Tier
+from runtime.walk import NOTHING, Scored, Scores, Walk
 
 
 class Engine:
     """Scores input states with one pack under one configuration; owns the bank and the cache."""
 
-    def __init__(self, pack: LensPack, config: MonitorConfig) -> None:
+    def __init__(self, pack: LensPack, config: MonitorConfig, clock: Clock = NO_CLOCK) -> None:
         hierarchy = pack.hierarchy
         base_levels = pack.config.base_levels if config.base_levels is None else config.base_levels
         deepest = hierarchy.depth - 1
@@ -81,17 +56,27 @@ class Engine:
         self.pack = pack
         self.config = config
         self.base_levels = base_levels
+        self._clock = clock
         device = torch.device(config.device)
         base = hierarchy.base_families(base_levels)
+        self.base_count = sum(hierarchy.families[family].rows for family in base)
+        """How many lenses the base has."""
+        bank, resident = None, base
+        if config.exhaustive:
+            everything = hierarchy.base_families(range(max_level + 1))
+            bank = _bank_of_all(pack, everything, config.hot_budget_bytes, device)
+            resident = base if bank is None else everything
         self.cache = FamilyCache(
             pack,
             families=len(hierarchy.families),
-            base=base,
+            base=resident,
             hot_budget_bytes=config.hot_budget_bytes,
             warm_budget_bytes=config.warm_budget_bytes,
             device=device,
+            clock=clock,
         )
-        self.bank = Bank(pack, base, device=device)
+        self.bank = bank or Bank(pack, base, device=device)
+        self._base = np.flatnonzero(np.isin(hierarchy.levels[self.bank.base_ids], base_levels))
         self.expansion = Expansion(
             hierarchy,
             pack.heads,
@@ -104,85 +89,151 @@ class Engine:
             for family in hierarchy.families
         ]
         opened_by_base = hierarchy.opens[self.bank.base_ids]
-        self._frontier = np.flatnonzero((opened_by_base >= 0) & ~np.isin(opened_by_base, base))
-        in_base = set(base)
-        self._rest = [f.index for f in hierarchy.families if f.index not in in_base and f.level <= max_level]
-
-    @property
-    def base_count(self) -> int:
-        """How many lenses the base has."""
-        return len(self.bank.base_ids)
+        self._frontier = np.flatnonzero((opened_by_base >= 0) & ~np.isin(opened_by_base, resident))
+        self._frontier_ids = self.bank.base_ids[self._frontier]
+        in_base = set(resident)
+        rest = [f.index for f in hierarchy.families if f.index not in in_base and f.level <= max_level]
+        self._everything = Choice(tuple(rest), (0.0,) * len(rest), 0)
 
     def score(self, states_PD: Floats, phase: Phase, *, read_ahead: bool = False) -> list[Scores]:
-        """Score every position as the configuration says.
-
-        With `read_ahead`, the families that any position wants at a level are read in one overlapped batch, most
-        wanted first, before they are met; without it each is read when it is met. The scores are the same.
-        """
-        scores, base_PN = self._score_base(states_PD)
-        if self.config.exhaustive:
-            everything = {family: list(range(len(states_PD))) for family in self._rest}
-            self._score_families(everything, states_PD, scores, phase, read_ahead)
-            return scores
-        frontier_ids = self.bank.base_ids[self._frontier]
-        choices = [self.expansion.choose(frontier_ids, row_N[self._frontier]) for row_N in base_PN]
-        while any(choice.families for choice in choices):
-            for position, choice in enumerate(choices):
-                scores[position].cut += choice.cut
-            opened = self._score_families(wanted_by(choices), states_PD, scores, phase, read_ahead)
-            choices = [self._choose_next(scored) for scored in opened]
-        return scores
+        """Score every position as the configuration says, waiting for every family."""
+        walks = self.begin(states_PD, phase)
+        self.go_on(walks, wait=True, read_ahead=read_ahead)
+        return [walk.scores for walk in walks]
 
     def score_base(self, states_PD: Floats) -> list[Scores]:
         """Score every position with the base alone."""
-        return self._score_base(states_PD)[0]
+        base_ids = self.bank.base_ids[self._base]
+        return [
+            Scores([base_ids], [base_N[self._base]]) for base_N in self._score_base(self._inputs(states_PD))
+        ]
+
+    def begin(self, states_PD: Floats, phase: Phase) -> list[Walk]:
+        """Score every position with the base, and choose what it opens first."""
+        inputs_PC = self._inputs(states_PD)
+        base_PN = self._score_base(inputs_PC)
+        with self._clock.part(Component.EXPANSION):
+            choices = [self._first_choice(base_N) for base_N in base_PN]
+        return [
+            Walk(input_C, phase, Scores([self.bank.base_ids], [base_N], cut=choice.cut), choice)
+            for input_C, base_N, choice in zip(inputs_PC, base_PN, choices, strict=True)
+        ]
+
+    def go_on(
+        self, walks: Sequence[Walk], *, wait: bool, read_ahead: bool = False, spare: Collection[int] = ()
+    ) -> None:
+        """Take walks down as far as they come: to their end with `wait`, else to where a family is not there yet.
+
+        With `read_ahead`, the families that any of them wants at a level are read in one overlapped batch, most
+        wanted first, before they are met, and that batch is waited for whatever `wait` says; without it, who waits
+        reads each when it is met (`strict`) or all of a level at once (`deferred`). Families in `spare` are
+        awaited by other walks and not pushed out by reads that nobody waits for. The scores are the same.
+        """
+        for phase in dict.fromkeys(walk.phase for walk in walks):
+            together = [walk for walk in walks if walk.phase == phase]
+            self._walk_down(together, phase, wait, read_ahead, spare)
 
     def close(self) -> None:
         """End the engine's threads; idempotent."""
         self.cache.close()
         self.bank.close()
 
-    def _score_base(self, states_PD: Floats) -> tuple[list[Scores], Floats]:
-        base_PN = self.bank.score_base(states_PD)
-        scores = [Scores() for _ in states_PD]
-        for position, row_N in enumerate(base_PN):
-            scores[position].add(self.bank.base_ids, row_N)
-        return scores, base_PN
+    # The order of things: base, choose, fetch, score, choose, fetch, score ...
+
+    def _inputs(self, states_PD: Floats) -> Floats:
+        with self._clock.part(Component.STATES):
+            return self.bank.inputs(states_PD)
+
+    def _score_base(self, inputs_PC: Floats) -> Floats:
+        with self._clock.part(Component.DETECTION):
+            return self.bank.score_base(inputs_PC)
+
+    def _walk_down(
+        self, walks: Sequence[Walk], phase: Phase, wait: bool, read_ahead: bool, spare: Collection[int]
+    ) -> None:
+        """Take walks of one phase down, a level at a time; those that lack a family stay behind."""
+        inputs_PC = np.stack([walk.input_C for walk in walks])
+        choices = [walk.choice for walk in walks]
+        while any(choice.families for choice in choices):
+            wanted = wanted_by(choices)
+            left = dict(wanted)
+            with self._clock.part(Component.CACHE):
+                try:
+                    for group in self._fetch(wanted, walks, phase, wait, read_ahead, spare):
+                        self._score_families(group, left, walks, inputs_PC)
+                finally:
+                    self._leave(
+                        left, [walk for walk, choice in zip(walks, choices, strict=True) if choice.families]
+                    )
+            with self._clock.part(Component.EXPANSION):
+                choices = [self._choose_next(walk) if walk.is_complete else NOTHING for walk in walks]
+
+    def _fetch(
+        self,
+        wanted: Mapping[int, list[int]],
+        walks: Sequence[Walk],
+        phase: Phase,
+        wait: bool,
+        read_ahead: bool,
+        spare: Collection[int],
+    ) -> Iterator[Group]:
+        """Groups of the wanted families, counted as requests of the positions that have not asked before."""
+        if read_ahead:
+            with self._clock.part(Component.PREWARM):
+                self.cache.prefetch(wanted)
+        if self.config.missing == "strict":
+            requests = {family: len(positions) for family, positions in wanted.items()}
+            return self.cache.groups(wanted, requests, phase)
+        again = {family: sum(walks[p].asked for p in positions) for family, positions in wanted.items()}
+        new = {family: len(positions) - again[family] for family, positions in wanted.items()}
+        return self.cache.request(new, phase, wait=wait, again=again, spare=spare)
 
     def _score_families(
-        self,
-        wanted: dict[int, list[int]],
-        states_PD: Floats,
-        scores: list[Scores],
-        phase: Phase,
-        read_ahead: bool,
-    ) -> list[Scores]:
-        """Fetch the wanted families and score each for its positions; returns what each position got by it."""
-        opened = [Scores() for _ in states_PD]
-        if read_ahead:
-            self.cache.prefetch(wanted)
-        requests = {family: len(positions) for family, positions in wanted.items()}
-        for group in self.cache.groups(wanted, requests, phase):
-            for family, origin in group.origin.items():
-                positions = wanted[family]
-                # Named nowhere: a tensor kept beyond its group would be memory that no budget counts.
-                logits_PF = self.bank.score_family(family, group.resident[family], states_PD[positions])
-                for position, logits_F in zip(positions, logits_PF, strict=True):
-                    scores[position].add(self._families[family], logits_F)
-                    opened[position].add(self._families[family], logits_F)
-                scores[positions[0]].origins[origin] += 1
-                for position in positions[1:]:
-                    scores[position].origins["hot"] += 1
-            for family in group.failed:
-                for position in wanted[family]:
-                    scores[position].failed.append(family)
-                    scores[position].failed_lenses += len(self._families[family])
-        return opened
+        self, group: Group, left: dict[int, list[int]], walks: Sequence[Walk], inputs_PC: Floats
+    ) -> None:
+        """Score the families of a group for the positions that want them, and take them from what is left."""
+        with self._clock.part(Component.CHILDREN):
+            logits = self.bank.score_families(group.resident, left, inputs_PC)
+        for family, origin in group.origin.items():
+            positions = left[family]
+            self._clock.count(f"families {origin}")
+            self._clock.count(f"lenses {origin}", len(self._families[family]))
+            for position, logits_F in zip(positions, logits[family], strict=True):
+                walks[position].scores.add(self._families[family], logits_F)
+                walks[position].level.add(self._families[family], logits_F)
+            _count_origins([walks[position] for position in positions], origin)
+            del left[family]
+        for family in group.failed:
+            for position in left.pop(family):
+                walk = walks[position]
+                walk.scores.failed.append(family)
+                walk.scores.failed_lenses += len(self._families[family])
+                walk.scores.origins["cold"] -= walk.asked
 
-    def _choose_next(self, opened: Scores) -> Choice:
-        if not opened.concepts:
-            return Choice((), (), 0)
-        return self.expansion.choose(np.concatenate(opened.concepts), np.concatenate(opened.logits))
+    def _leave(self, left: Container[int], walks: Sequence[Walk]) -> None:
+        """Note which families of this level each of these walks still lacks."""
+        for walk in walks:
+            walk.choice = _lacking(walk.choice, left) if left else NOTHING
+            lacks = walk.choice.families
+            walk.scores.pending_lenses = sum(len(self._families[family]) for family in lacks)
+            if not walk.asked:
+                walk.scores.origins["cold"] += len(lacks)
+            walk.asked = bool(lacks)
+
+    def _first_choice(self, base_N: Floats) -> Choice:
+        if self.config.exhaustive:
+            return self._everything
+        return self.expansion.choose(self._frontier_ids, base_N[self._frontier])
+
+    def _choose_next(self, walk: Walk) -> Choice:
+        """What a walk opens now that all of its level is in."""
+        scored, walk.level = walk.level, Scored()
+        if scored.concepts and not self.config.exhaustive:
+            walk.choice = self.expansion.choose(
+                np.concatenate(scored.concepts), np.concatenate(scored.logits)
+            )
+            walk.scores.cut += walk.choice.cut
+        return walk.choice
 
     def __enter__(self) -> Self:
         return self
@@ -191,8 +242,44 @@ class Engine:
         self.close()
 
 
+def _count_origins(walks: Sequence[Walk], origin: Tier) -> None:
+    """Say where a family was found: the first position brings it in, for the others it is hot.
+
+    Those that have asked before did not find it, which was counted then.
+    """
+    for walk in walks:
+        if not walk.asked:
+            walk.scores.origins[origin] += 1
+            origin = "hot"
+
+
+def _lacking(choice: Choice, left: Container[int]) -> Choice:
+    """What is left of a choice."""
+    kept = [(f, odds) for f, odds in zip(choice.families, choice.odds, strict=True) if f in left]
+    return Choice(tuple(family for family, _ in kept), tuple(odds for _, odds in kept), 0)
+
+
+def _bank_of_all(
+    pack: LensPack, families: Sequence[int], budget_bytes: int, device: torch.device
+) -> Bank | None:
+    """Everything end to end, to be scored in one call; None where it does not fit, or a family is damaged.
+
+    Then families come through the cache, which names what cannot be read and goes on without it.
+    """
+    if sum(map(pack.family_bytes, families)) > budget_bytes:
+        return None
+    try:
+        return Bank(pack, families, device=device)
+    except PackIntegrityError:
+        return None
+
+
 def wanted_by(choices: Sequence[Choice]) -> dict[int, list[int]]:
     """Family to the positions that open it, most wanted first: by how many, then by the strongest of them."""
+    first = choices[0]
+    if all(choice is first for choice in choices):  # one position alone, or all that want everything
+        everyone = list(range(len(choices)))
+        return dict.fromkeys(first.families, everyone)
     positions: dict[int, list[int]] = defaultdict(list)
     strongest: dict[int, float] = {}
     for position, choice in enumerate(choices):

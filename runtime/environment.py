@@ -10,10 +10,12 @@ from __future__ import annotations
 import os
 import platform
 import re
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib import import_module, metadata
-from typing import TYPE_CHECKING, Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from lenses.errors import PhoropterError
 from lenses.text import one_line
@@ -131,7 +133,7 @@ def check_kernels(load: Callable[[], Any] = lambda: import_module("lenses.kernel
             "set NUMBA_CACHE_DIR to a directory that can be written",
         )
     try:
-        worst = _kernel_difference(kernels)
+        worst = _kernel_difference()
     except kernels.CompileError as error:
         first = str(error).strip().partition("\n")[0]
         return Finding(
@@ -150,43 +152,48 @@ def check_kernels(load: Callable[[], Any] = lambda: import_module("lenses.kernel
     return Finding("kernels", "ok", f"compiled, equal to the reference (largest difference {worst:.0e})")
 
 
-def _kernel_difference(kernels: Any) -> float:
-    """The largest difference between kernels and reference over every kind of lens and stored type, as a share of
-    the largest logit."""
+def _kernel_difference() -> float:
+    """The largest difference between bank and reference over every kind of lens and stored type, as a share of the
+    largest logit; on small packs made for it."""
     import numpy as np
     import torch
 
-    from lenses.concept import Concept
-    from lenses.lens import Heads, Lens, LensKind
+    from lenses.bank import Bank
+    from lenses.concept import Hierarchy
+    from lenses.config import HostConfig, InputConfig, LensConfig, StoredDtype
+    from lenses.lens import Heads
+    from lenses.pack import LensPack
 
     rng = np.random.default_rng(0)
-    count, hidden, batch = 5, 261, 3  # no multiple of any vector's width
-    states_BD = rng.normal(size=(batch, hidden)).astype(np.float32)
+    count, hidden, positions = 5, 261, 4  # a width that is no multiple of any vector's
+    hierarchy = Hierarchy.build((f"c{n}", f"c{n}", None) for n in range(count))
+    states_PD = rng.normal(size=(positions, hidden)).astype(np.float32)
     worst = 0.0
-    layouts: tuple[tuple[LensKind, tuple[int, ...]], ...] = (("mlp", (16, 8)), ("linear", ()))
-    for kind, widths in layouts:
-        shapes = Heads.shapes(kind, widths, count)
-        arrays = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
-        heads = Heads.from_tensors(arrays, kind, widths, count)
-        h1 = heads.bias1.shape[1]
-        layers = (heads.bias1, heads.weight2, heads.bias2, heads.weight3, heads.bias3)
-        kernel = kernels.score_mlp if kind == "mlp" else kernels.score_linear
-        for dtype in (torch.bfloat16, torch.float32):
-            stored = torch.from_numpy(rng.normal(size=(count * h1, hidden)).astype(np.float32)).to(dtype)
-            seen = stored.view(torch.uint16) if dtype == torch.bfloat16 else stored
-            out_BN = np.empty((batch, count), np.float32)
-            kernel(
-                seen.numpy(), *(layer for layer in layers if layer is not None), states_BD, out_BN, 0, count
-            )
-            lenses = [
-                Lens.of(Concept(f"c{n}", f"c{n}", 0, None, 0, n), stored[n * h1 : (n + 1) * h1], heads, n)
-                for n in range(count)
-            ]
-            expected_BN = np.array(
-                [[lens.logit(torch.from_numpy(state)) for lens in lenses] for state in states_BD]
-            )
-            scale = max(1.0, float(np.abs(expected_BN).max()))
-            worst = float(np.maximum(worst, np.abs(out_BN - expected_BN).max() / scale))  # keeps NaN
+    for kind, widths in (("mlp", (16, 8)), ("linear", ()), ("compact", (20, 16, 8))):
+        for dtype in get_args(StoredDtype):
+            shapes = Heads.shapes(LensConfig(kind, widths), hidden, count)  # type: ignore[arg-type]
+            arrays = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+            lens = LensConfig(kind, widths, dtype)  # type: ignore[arg-type]
+            rows = rng.normal(size=(count * lens.h1, lens.columns(hidden))).astype(np.float32)
+            with tempfile.TemporaryDirectory() as scratch:
+                pack = LensPack.create(
+                    Path(scratch) / "pack",
+                    host=HostConfig("none", None, hidden, 1, "fp32"),
+                    site="resid_post.0",
+                    input=InputConfig(),
+                    lens=lens,
+                    base_levels=(0,),
+                    hierarchy=hierarchy,
+                    first_layers=[torch.from_numpy(rows)],
+                    heads=Heads.from_tensors(arrays, LensConfig(kind, widths), hidden, count),  # type: ignore[arg-type]
+                )
+                bank = Bank(pack, [0])
+                found_PN = bank.score_base(bank.inputs(states_PD))
+                bank.close()
+                lenses = [pack.lens(n) for n in range(count)]
+            expected_PN = np.array([[one.logit(torch.from_numpy(s)) for one in lenses] for s in states_PD])
+            scale = max(1.0, float(np.abs(expected_PN).max()))
+            worst = float(np.maximum(worst, np.abs(found_PN - expected_PN).max() / scale))  # keeps NaN
     return worst
 
 

@@ -6,7 +6,7 @@ contents agree. Knows nothing about how an event came about.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
@@ -50,8 +50,9 @@ class Run:
     warm: int
     cold: int
     step_ms: float
-    """Milliseconds of lens work in the forward that gave this event, shared equally by its scored rows."""
+    """Milliseconds of lens work that gave this event: of each piece of work, the same share as all its rows had."""
     revision: int = 0
+    """1 for the complete event of a position that had one before, at revision 0 and with families `pending`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +229,10 @@ class Event:
 
 
 class EventQueue:
-    """The latest events, at most `capacity`; older ones fall out and are counted. Iterating does not consume."""
+    """The latest events, at most `capacity`, one a position; older ones fall out and are counted.
+
+    Iterating does not consume. A later revision of an event takes the place of the earlier one.
+    """
 
     def __init__(self, capacity: int) -> None:
         self._events: deque[Event] = deque(maxlen=capacity)
@@ -238,7 +242,17 @@ class EventQueue:
         """What a notebook decodes the tokens with, when it shows the queue; set by who knows it."""
 
     def append(self, event: Event) -> None:
-        """Add an event; the oldest falls out when the queue is full."""
+        """Add an event, the oldest falling out when the queue is full, or put it in its earlier revision's place.
+
+        Where that has fallen out, so does this one.
+        """
+        if event.run.revision:
+            place = event.sequence, event.position
+            for back in range(1, len(self._events) + 1):  # from the newest on: revisions follow soon
+                if (self._events[-back].sequence, self._events[-back].position) == place:
+                    self._events[-back] = event
+                    return
+            return
         if len(self._events) == self._events.maxlen:
             self.dropped += 1
         self._events.append(event)
@@ -263,7 +277,14 @@ class EventQueue:
 
 
 Sink = Callable[[Event], None]
-"""Takes every event as it is emitted, in order."""
+"""Takes every event as it is emitted: of a position that had to wait for families two, at revision 0 and 1.
+
+Where nothing waits, events are in order; events at revision 1 are in order of position within their sequence."""
+
+
+def newest(events: Iterable[Event]) -> list[Event]:
+    """One event a position, the one that came last, in the order in which positions came first."""
+    return list({(event.sequence, event.position): event for event in events}.values())
 
 
 def differing(a: Sequence[Event], b: Sequence[Event]) -> list[int]:

@@ -64,7 +64,7 @@ class Frame:
         self._facts_were: dict[int, int] = {}
 
     def add(self, event: Event) -> None:
-        """Take an event in."""
+        """Take an event in, or a later revision of one, which changes what its words show and nothing else."""
         if self._branches is None:
             self._branches = Branches(event.pack.hierarchy)
             vouched_N = event.pack.vouched_N
@@ -72,8 +72,11 @@ class Frame:
         words = self._session.add(event)
         strongest = strongest_of(event) if words else None
         for word in words:
-            if word.text:  # what is active before the end of the text would be the last thing to see
+            if (
+                word.text and not event.run.revision
+            ):  # what is active before the end of the text would be the last thing to see
                 self._word = word
+            self._tints.pop(word.position, None)
             if strongest is not None:
                 self._tints[word.position] = self._branches.tint(strongest.concept)
 
@@ -138,7 +141,9 @@ class Frame:
             return "reading the prompt"
         text = visible(word.text).strip()
         name = f"“{text}”" if text else special_name(self._session.transcript.tokenizer, word.token)
-        return f"active as {name} is read" if word.is_read else f"active before {name} is written"
+        title = f"active as {name} is read" if word.is_read else f"active before {name} is written"
+        pending = 0 if word.event is None else word.event.coverage.pending
+        return f"{title}, {pending} lenses to come" if pending else title
 
     def _active(self, rows: int, width: int) -> list[Text]:
         """The most specific active concepts: bar, probability, path."""

@@ -5,12 +5,17 @@ input states, has the engine score them, and emits one event a position. An even
 row is known: for a row of the prompt at once, for the last row when the next forward begins or generation ends. So
 the events of a word are there before the host begins to work on the next one.
 
+Two settings let events come later. `read_every`: generated rows are left unread until there are so many, and then
+scored together. `deferred`: an event is emitted without the families that are not in memory, and once more, at
+revision 1, when they came (see `kept`). Neither changes what an event says in the end.
+
 Knows nothing about module hooks (see `hook`), tiers, or how events are shown.
 
-Shapes: B sequences of the running batch, T rows of this forward, D hidden size, P rows that are scored.
+Shapes: B sequences of the running batch, T columns of this forward, D hidden size, R rows, P rows that are scored.
 """
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any, Self
@@ -24,43 +29,19 @@ from lenses.pack import LensPack
 from lenses.state import Floats, Pool, normalise
 from runtime.blocks import blocks_of, check_fits, eos_ids_of, host_id, is_same_host, text_config
 from runtime.cache import CacheStats
+from runtime.clock import NO_CLOCK, Clock, Component
 from runtime.config import MonitorConfig
-from runtime.engine import Engine, Scores
+from runtime.engine import Engine
 from runtime.events import Coverage, Event, EventQueue, Phase, Run, Sink, State
 from runtime.generate import Prompt, stream
 from runtime.hook import Forward, Tap
+from runtime.kept import KeptRows
 from runtime.plan import GenerationPlan
+from runtime.rows import Row, UnreadRows
+from runtime.rows import Sequence as RowSequence
 from runtime.table import to_frame
 
 _NOT_SCORED = Coverage(expected=0, scored=0, pending=0, failed=0, cut=0)
-
-
-@dataclass(slots=True)
-class _Row:
-    """One position between being seen and being emitted."""
-
-    sequence: "_Sequence"
-    position: int
-    phase: Phase
-    token: int
-    state: State
-    scores: Scores | None = None
-    step_ms: float = 0.0
-    next_token: int | None = None
-
-
-@dataclass(slots=True)
-class _Sequence:
-    """One sequence of the running batch."""
-
-    number: int
-    pool: Pool
-    length: int = 0
-    fed: int = 0
-    """Columns of the batch that have gone by, padding included."""
-    ended: bool = False
-    last: _Row | None = None
-    """The row whose next token is not known yet."""
 
 
 @dataclass(slots=True)
@@ -85,6 +66,14 @@ class MonitorStats:
     emitted: int
     dropped: int
     """Events that fell out of the queue because it was full."""
+    deferred: int
+    """Positions whose walks had to wait for families (`deferred`), so that most of them have two events."""
+    pending: int
+    """Positions that wait now, or for one before them in their sequence."""
+    blocked: int
+    """How often one of them was waited for, because those kept were beyond their budget."""
+    kept_peak_bytes: int
+    """The most that positions which wait took from one step to the next."""
     lens_ms: float
     cache: CacheStats
 
@@ -98,20 +87,31 @@ class Monitor:
         for event in monitor.events:
             print(event.next_token, event.top(5))
 
-    Settings are those of `MonitorConfig`, by name. Raises BudgetError where the budgets cannot hold the base, and
-    PackIntegrityError where a base family is damaged.
+    Settings are those of `MonitorConfig`, by name; a `clock` times what happens in each of the host's steps. Raises
+    BudgetError where the budgets cannot hold the base, and PackIntegrityError where a base family is damaged.
     """
 
-    def __init__(self, pack: LensPack, config: MonitorConfig | None = None, **settings: Any) -> None:
+    def __init__(
+        self,
+        pack: LensPack,
+        config: MonitorConfig | None = None,
+        *,
+        clock: Clock = NO_CLOCK,
+        **settings: Any,
+    ) -> None:
         if config is not None and settings:
             raise TypeError("give a MonitorConfig or settings by name, not both")
         self.pack = pack
         self.config = config or MonitorConfig(**settings)
-        self.engine = Engine(pack, self.config)
+        self.clock = clock
+        self.engine = Engine(pack, self.config, clock)
         self.events = EventQueue(self.config.queue_events)
         self._sinks: list[Sink] = []
         self._counters = Counters()
-        self._batch: list[_Sequence] = []
+        self._batch: list[RowSequence] = []
+        self._rows: list[Row] = []  # seen and not emitted yet, in order
+        self._unread = UnreadRows()
+        self._kept = KeptRows(self.engine, self.config.kept_budget_bytes)
         self._plan: GenerationPlan | None = None
         self._bos_token: int | None = None
         self._eos_tokens: frozenset[int] = frozenset()
@@ -152,10 +152,14 @@ class Monitor:
         return lambda: self._sinks.remove(sink)
 
     def finish(self, index: int) -> None:
-        """End sequence `index` of the running batch: its last event is emitted, later rows are `after_end`."""
+        """End sequence `index` of the running batch: its last events are emitted, later rows are `after_end`."""
         sequence = self._batch[index]
-        self._complete(sequence, None)
+        self._close(sequence, None)
         sequence.ended = True
+        with self._lens_time():
+            self._read()
+            self._kept.finish(sequence)
+        self._emit_ready()
 
     def stats(self) -> MonitorStats:
         """The counters as they stand now."""
@@ -165,6 +169,10 @@ class Monitor:
             counters.sequences,
             counters.emitted,
             self.events.dropped,
+            self._kept.deferred,
+            len(self._kept),
+            self._kept.blocked,
+            self._kept.peak_bytes,
             counters.lens_ms,
             self.engine.cache.stats(),
         )
@@ -191,69 +199,117 @@ class Monitor:
 
     def tokens_fed(self, token_BT: NDArray[np.int64], mask_BT: NDArray[np.bool_], begins: bool) -> None:
         """A forward begins: its first real token of a sequence is what followed that sequence's last row."""
+        with self.clock.part(Component.HOOK):
+            self._tokens_fed(token_BT, mask_BT, begins)
+        self.clock.step("prompt" if begins else "generation")
+
+    def _tokens_fed(self, token_BT: NDArray[np.int64], mask_BT: NDArray[np.bool_], begins: bool) -> None:
         if begins:
-            self._complete_batch()
+            self._finish_batch()
             return
+        ended = False
         for sequence, tokens, mask in zip(self._batch, token_BT, mask_BT, strict=True):
             generated = self._plan is None or sequence.fed >= self._plan.prompt_length
-            self._complete(sequence, int(tokens[mask][0]) if mask.any() else None, generated=generated)
+            ended |= self._close(sequence, int(tokens[mask][0]) if mask.any() else None, generated=generated)
+        if ended:
+            with self._lens_time():
+                self._read()
+        self._emit_ready()
 
     def observe(self, forward: Forward) -> None:
         """The host has computed the site's rows of this forward: score them, emit what is complete."""
-        started = perf_counter()
-        if forward.begins:
-            self._batch = [self._begin_sequence() for _ in forward.token_BT]
-        rows_BTD = forward.rows_BTD.to(device="cpu", dtype=torch.float32).numpy()  # the device-to-host copy
-        rows, states = self._take_in(forward, rows_BTD)
-        self._score([row for row in rows if row.state == "ok"], states)
-        step_ms = (perf_counter() - started) * 1e3
-        self._counters.lens_ms += step_ms
-        scored = sum(row.scores is not None for row in rows)
-        for row in rows:
-            row.step_ms = step_ms / scored if row.scores is not None else 0.0
-            self._complete(row.sequence, row.token)
-            row.sequence.last = row
+        with self._lens_time(), self.clock.part(Component.HOOK):
+            if forward.begins:
+                self._batch = [self._begin_sequence() for _ in forward.token_BT]
+            rows, at = self._see(forward)
+            columns = self._unread.columns + forward.token_BT.shape[1]
+            if columns < self.config.read_every and all(row.phase == "generation" for row in rows):
+                # A copy, because the memory is the host's own; it stays on its device until it is read.
+                self._unread.add(forward.rows_BTD.clone(), rows, at)
+            else:
+                self._unread.add(forward.rows_BTD, rows, at)
+                self._read()
+        self._emit_ready()
 
     def finish_run(self, sequences_BT: NDArray[np.int64] | None) -> None:
         """`generate` has ended with these full sequences (None after an exception): the last tokens are known."""
         if sequences_BT is not None and len(sequences_BT) == len(self._batch):
             for sequence, tokens in zip(self._batch, sequences_BT, strict=True):
-                self._complete(sequence, int(tokens[sequence.fed]) if sequence.fed < len(tokens) else None)
-        self._complete_batch()
+                self._close(sequence, int(tokens[sequence.fed]) if sequence.fed < len(tokens) else None)
+        self._finish_batch()
+        self.clock.finish()
 
     # How rows become events.
 
-    def _begin_sequence(self) -> _Sequence:
+    def _begin_sequence(self) -> RowSequence:
         number = self._counters.sequences
         self._counters.sequences += 1
-        return _Sequence(number, Pool(self.pack.config.input))
+        return RowSequence(number, Pool(self.pack.config.input))
 
-    def _complete_batch(self) -> None:
+    def _finish_batch(self) -> None:
+        """Nothing more comes of this batch: emit whatever is left of it, complete."""
         for sequence in self._batch:
-            self._complete(sequence, None)
+            self._close(sequence, None)
+        with self._lens_time():
+            self._read()
+            self._kept.finish()
+        self._emit_ready()
+        self._rows.clear()  # what is left after an exception was never scored
 
-    def _take_in(self, forward: Forward, rows_BTD: Floats) -> tuple[list[_Row], Floats]:
-        """Make a row of every real token, and input states `[P, D]` of those that are `ok`."""
-        rows: list[_Row] = []
-        states: list[Floats] = []
+    def _see(self, forward: Forward) -> tuple[list[Row], list[tuple[int, int]]]:
+        """Make a row of every real token; each is followed by the next. Also their sequences and columns."""
+        rows: list[Row] = []
+        at: list[tuple[int, int]] = []
         prompt_phase = self._prompt_columns(forward)
-        for sequence, tokens, mask, rows_TD in zip(
-            self._batch, forward.token_BT, forward.mask_BT, rows_BTD, strict=True
+        for b, (sequence, tokens, mask) in enumerate(
+            zip(self._batch, forward.token_BT, forward.mask_BT, strict=True)
         ):
             in_prompt = prompt_phase(sequence.fed + np.arange(len(tokens)))
             sequence.fed += len(tokens)
-            finite = np.isfinite(rows_TD).all(axis=1)
-            normalised = normalise(np.where(finite[:, None], rows_TD, np.float32(0)), self.pack.config.input)
             for t in np.flatnonzero(mask):
                 token = int(tokens[t])
-                state = self._state(sequence, token, bool(finite[t]))
                 phase: Phase = "prompt" if in_prompt[t] else "generation"
-                rows.append(_Row(sequence, sequence.length, phase, token, state))
+                row = Row(sequence, sequence.length, phase, token, self._state(sequence, token))
                 sequence.length += 1
-                self._counters.positions[state] += 1
-                if state == "ok":
-                    states.append(sequence.pool.push(normalised[t]))
-        return rows, np.stack(states) if states else np.empty((0, rows_BTD.shape[2]), np.float32)
+                self._close(sequence, token)
+                sequence.last = row
+                rows.append(row)
+                at.append((b, int(t)))
+        self._rows += rows
+        return rows, at
+
+    def _read(self) -> None:
+        """Take walks on that waited, then score what was not read yet."""
+        self._kept.go_on()
+        if not self._unread.columns:
+            return
+        began_s = perf_counter()
+        rows, rows_RD = self._unread.take()
+        with self.clock.part(Component.STATES):
+            scored, states_PD = self._input_states(rows, rows_RD)
+        self._score(scored, states_PD)
+        step_ms = (perf_counter() - began_s) * 1e3
+        with_scores = [row for row in rows if row.scores is not None]
+        for row in with_scores:
+            row.step_ms = step_ms / len(with_scores)
+        for row in rows:
+            row.is_read = True
+            self._counters.positions[row.state] += 1
+        self._kept.keep([row for row in with_scores if row.walk is not None])
+
+    def _input_states(self, rows: Sequence[Row], rows_RD: Floats) -> tuple[list[Row], Floats]:
+        """The rows that are `ok` and their input states `[P, D]`; a row that is not finite is in no pool."""
+        finite_R = np.asarray(np.isfinite(rows_RD).all(axis=1))
+        normalised_RD = normalise(np.where(finite_R[:, None], rows_RD, np.float32(0)), self.pack.config.input)
+        scored: list[Row] = []
+        states: list[Floats] = []
+        for row, is_finite, normalised_D in zip(rows, finite_R, normalised_RD, strict=True):
+            if row.state == "ok" and not is_finite:
+                row.state = "non_finite"
+            if row.state == "ok":
+                scored.append(row)
+                states.append(row.sequence.pool.push(normalised_D))
+        return scored, np.stack(states) if states else np.empty((0, rows_RD.shape[1]), np.float32)
 
     def _prompt_columns(self, forward: Forward) -> Callable[[NDArray[np.int_]], NDArray[np.bool_]]:
         """Which columns of the batch are the prompt's: as the plan says, else those of the first forward."""
@@ -262,44 +318,71 @@ class Monitor:
             return lambda column: column < prompt_length
         return lambda column: np.full(len(column), forward.begins)
 
-    def _state(self, sequence: _Sequence, token: int, finite: bool) -> State:
+    def _state(self, sequence: RowSequence, token: int) -> State:
+        """As far as it is known before the row is read."""
         if sequence.ended:
             return "after_end"
-        if sequence.length == 0 and token == self._bos_token:
-            return "bos"
-        return "ok" if finite else "non_finite"
+        return "bos" if sequence.length == 0 and token == self._bos_token else "ok"
 
-    def _score(self, rows: Sequence[_Row], states_PD: Floats) -> None:
+    def _score(self, rows: Sequence[Row], states_PD: Floats) -> None:
         """Score the rows that are `ok`, as the policy for prompts and for generation says."""
         prompt = [i for i, row in enumerate(rows) if row.phase == "prompt"]
         generation = [i for i, row in enumerate(rows) if row.phase == "generation"]
         if generation:
-            self._keep(rows, generation, self.engine.score(states_PD[generation], "generation"))
+            self._walk([rows[i] for i in generation], states_PD[generation], "generation")
         if not prompt:
             return
         prewarm, events = self.config.prewarm, self.config.prompt_events
+        prompt_rows = [rows[i] for i in prompt]
         if prewarm or events == "full":
-            self._keep(rows, prompt, self.engine.score(states_PD[prompt], "prompt", read_ahead=prewarm))
-        if events == "base":
-            self._keep(rows, prompt, self.engine.score_base(states_PD[prompt]))
+            self._walk(prompt_rows, states_PD[prompt], "prompt", read_ahead=prewarm)
+        if events != "full":  # that walk was for the tiers alone
+            scores = self.engine.score_base(states_PD[prompt]) if events == "base" else [None] * len(prompt)
+            for row, scored in zip(prompt_rows, scores, strict=True):
+                row.scores, row.walk = scored, None
 
-    @staticmethod
-    def _keep(rows: Sequence[_Row], at: list[int], scores: list[Scores]) -> None:
-        for i, scored in zip(at, scores, strict=True):
-            rows[i].scores = scored
+    def _walk(
+        self, rows: Sequence[Row], states_PD: Floats, phase: Phase, *, read_ahead: bool = False
+    ) -> None:
+        """Score rows of one phase as far as they come without waiting, where waiting is not wanted."""
+        walks = self.engine.begin(states_PD, phase)
+        self.engine.go_on(
+            walks,
+            wait=self.config.missing == "strict",
+            read_ahead=read_ahead,
+            spare=self._kept.awaited,
+        )
+        for row, walk in zip(rows, walks, strict=True):
+            row.scores, row.walk = walk.scores, None if walk.is_complete else walk
 
-    def _complete(self, sequence: _Sequence, next_token: int | None, *, generated: bool = False) -> None:
-        """The token after the sequence's last row is known: emit that row's event."""
+    def _close(self, sequence: RowSequence, next_token: int | None, *, generated: bool = False) -> bool:
+        """The token after the sequence's last row is known; returns whether it ends the sequence."""
         row, sequence.last = sequence.last, None
         if row is None:
-            return
-        row.next_token = next_token
-        if row.phase == "generation" or self.config.prompt_events != "off":
-            self._emit(self._event(row))
-        if generated and next_token in self._eos_tokens:
-            sequence.ended = True
+            return False
+        row.next_token, row.is_closed = next_token, True
+        ends = generated and not sequence.ended and next_token in self._eos_tokens
+        sequence.ended |= ends
+        return ends
 
-    def _event(self, row: _Row) -> Event:
+    def _emit_ready(self) -> None:
+        """Emit what has become complete, then what is read and closed, in order."""
+        with self.clock.part(Component.EVENTS):
+            for row in self._kept.take_complete():
+                if row.is_emitted:  # else it is complete before its first event is due
+                    self._emit_row(row)
+            ready = [row for row in self._rows if row.is_read and row.is_closed]
+            self._rows = [row for row in self._rows if not (row.is_read and row.is_closed)]
+            for row in ready:
+                self._emit_row(row)
+
+    def _emit_row(self, row: Row) -> None:
+        if row.phase == "generation" or self.config.prompt_events != "off":
+            event = self._event(row)
+            row.is_emitted = True
+            self._emit(event)
+
+    def _event(self, row: Row) -> Event:
         none = np.empty(0, np.int32), np.empty(0, np.float32)
         concepts, logits = none if row.scores is None else row.scores.ordered()
         coverage = _NOT_SCORED if row.scores is None else row.scores.coverage
@@ -319,13 +402,23 @@ class Monitor:
             logits=logits,
             coverage=coverage,
             failed=failed,
-            run=Run(origins["hot"], origins["warm"], origins["cold"], row.step_ms),
+            run=Run(
+                origins["hot"], origins["warm"], origins["cold"], row.step_ms, revision=int(row.is_emitted)
+            ),
             pack=self.pack,
         )
 
     def _parent_of(self, family: int) -> str:
         parent = self.pack.hierarchy.families[family].parent
         return "" if parent is None else self.pack.hierarchy.concepts[parent].id
+
+    @contextmanager
+    def _lens_time(self) -> Iterator[None]:
+        began_s = perf_counter()
+        try:
+            yield
+        finally:
+            self._counters.lens_ms += (perf_counter() - began_s) * 1e3
 
     def _emit(self, event: Event) -> None:
         self._counters.emitted += 1

@@ -45,6 +45,8 @@ def event_html(event: Event) -> str:
         what += f" → {event.next_token}"
     coverage = event.coverage
     count = f"{coverage.scored} of {coverage.expected} lenses scored" if coverage.expected else "not scored"
+    if coverage.pending:
+        count += f", {coverage.pending} to come"
     notes = [what, count if event.state == "ok" else f"{count}: {event.state}"]
     if event.failed:
         notes.append(f"could not be read: {', '.join(event.failed)}")

@@ -141,7 +141,6 @@ def about_rows(pack: "LensPack") -> Rows:
     """What a pack is, as names and values."""
     config = pack.config
     host, lens = config.host, config.lens
-    widths = "-".join(map(str, (host.hidden_size, *lens.widths, 1)))
     return [
         ["path", one_line(pack.path)],
         ["host", f"{host.id}{f' at revision {host.revision}' if host.revision else ''}"],
@@ -151,7 +150,7 @@ def about_rows(pack: "LensPack") -> Rows:
         ["input", f"norm {config.input.norm}, pooling {config.input.pooling}"],
         [
             "lenses",
-            f"{config.concepts} {lens.kind} {widths}, first layers {lens.dtype}, {lens.shards} file(s)",
+            f"{config.concepts} {lens.describe(host.hidden_size)}, first layers {lens.dtype}, {lens.shards} file(s)",
         ],
         ["families", str(config.families)],
         ["base levels", ", ".join(map(str, config.base_levels))],

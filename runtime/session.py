@@ -31,11 +31,19 @@ class Pace:
         self.lens_ms = 0.0
         """Of `generation_ms`, what the lenses took."""
         self.steps = 0
-        """Steps of generation that were timed."""
+        """Steps of generation that were timed. Where tokens are read in groups, a group's time is at its first."""
+        self._pending_ms: dict[tuple[int, int], float] = {}
+        """Of `lens_ms`, what positions have taken that wait for families; of the prompt's, nothing is counted."""
         self.step_ms: dict[int, float] = {}
         """Milliseconds of each step of generation, host and lenses, by the position of its row."""
 
     def __call__(self, event: "Event") -> None:
+        place = event.sequence, event.position
+        if event.run.revision:  # no step of its own: what it took is in the time of the next one
+            self.lens_ms += event.run.step_ms - self._pending_ms.pop(place, event.run.step_ms)
+            return
+        if event.coverage.pending and event.phase == "generation":
+            self._pending_ms[place] = event.run.step_ms
         now_s = self._clock_s()
         step_ms, self._last_s = (now_s - self._last_s) * 1e3, now_s
         if event.phase == "prompt":
@@ -71,11 +79,11 @@ class Session:
     view_ms: float | None = field(default=None, init=False)
     """Processor time that a live view has taken; None where there is none."""
     events: int = field(default=0, init=False)
-    """Events that were taken in."""
+    """Events that were taken in, one a position."""
 
     def add(self, event: "Event") -> list[Word]:
-        """Take an event in; returns the words that it speaks for."""
-        self.events += 1
+        """Take an event in, or a later revision of one; returns the words that it speaks for."""
+        self.events += not event.run.revision
         for trend in self.trends:
             trend.add(event)
         return self.transcript.add(event)
@@ -99,6 +107,8 @@ class Session:
         failed = sum(phase.failed for phase in phases)
         if failed:
             facts.append(f"{failed} families could not be read")
+        if stats.deferred:
+            facts.append(f"late: {stats.deferred} positions, {stats.pending} still to come")
         if stats.positions["non_finite"]:
             facts.append(f"{stats.positions['non_finite']} rows were not finite")
         return facts

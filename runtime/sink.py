@@ -16,6 +16,8 @@ from runtime.events import Event
 class JsonLines:
     """Writes events to `path`, each with its `show` strongest concepts; a `Sink` to subscribe to a monitor.
 
+    Of a position that had to wait for families there are two lines; `run.revision` says which is which.
+
         with JsonLines("out.jsonl", show=8) as sink:
             monitor.subscribe(sink)
 

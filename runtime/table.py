@@ -1,6 +1,7 @@
 """Events as a pandas table, for whoever wants to count, group and plot. The only user of pandas.
 
-One row for each concept scored at each position; a position without scores (BOS, a row that was not finite) has none:
+One row for each concept scored at each position, of two revisions of its event by the newer; a position without scores
+(BOS, a row that was not finite) has none:
 
     sequence, position      which sequence of the monitor, which of its own tokens, both from 0
     phase                   `prompt` or `generation`, a category
@@ -21,7 +22,7 @@ import numpy as np
 from lenses.errors import ExtraMissing
 from lenses.grade import GRADES, UNMEASURED, grade
 from lenses.pack import LensPack
-from runtime.events import Event
+from runtime.events import Event, newest
 
 
 def to_frame(events: Iterable[Event], pack: LensPack) -> Any:
@@ -32,7 +33,7 @@ def to_frame(events: Iterable[Event], pack: LensPack) -> Any:
         raise ExtraMissing(
             "pandas is not installed, which tables of events need; type: pip install 'phoropter[pandas]'"
         ) from error
-    kept = [event for event in events if len(event.scored)]
+    kept = [event for event in newest(events) if len(event.scored)]
     counts = [len(event.scored) for event in kept]
     none_I = np.empty(0, np.int32)  # concatenating nothing is an error
     scored_I = np.concatenate([none_I, *(event.scored for event in kept)])

@@ -82,7 +82,8 @@ class Transcript:
 
         Raises ConfigError where the first ones are missing: the prompt's words are told by them alone.
         """
-        told = [event for event in events if event.sequence == sequence]
+        by_position = {event.position: event for event in events if event.sequence == sequence}
+        told = list(by_position.values())  # of two revisions the later one, in the place of the first
         if not told or told[0].position:
             found = f"begin at position {told[0].position}" if told else "are none"
             raise ConfigError(
@@ -100,7 +101,16 @@ class Transcript:
         return max(0, len(self.words) - len(self.prompt))
 
     def add(self, event: "Event") -> list[Word]:
-        """Take one event in; returns the words that it speaks for, each complete."""
+        """Take one event in; returns the words that it speaks for, each complete.
+
+        A later revision takes the place of the earlier one at the words that it speaks for.
+        """
+        if event.run.revision and (again := self._spoken_by(event)):
+            for word in again:
+                word.event = event
+            if self.last is not None and self.last.position == event.position:
+                self.last = event
+            return again
         if len(event.scored):
             self.last = event
         if event.position == len(self.words):  # no event told of this token: `prompt_events` is off
@@ -114,6 +124,11 @@ class Transcript:
             word.event = event
             spoken.append(word)
         return spoken
+
+    def _spoken_by(self, event: "Event") -> list[Word]:
+        """The words that an earlier revision of the event speaks for: its own, the next one, or both."""
+        words = self.words[event.position : event.position + 2]
+        return [word for word in words if word.event is not None and word.event.position == event.position]
 
     def _append(self, token: int) -> Word:
         position = len(self.words)

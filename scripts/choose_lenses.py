@@ -28,6 +28,7 @@ import numpy as np
 from choosing.inputs import Told, compare
 from choosing.journal import Journal
 from choosing.variants import BASE_LEVELS, WALKED, Parts, branches, measure, variants
+from data.synsets import labels, synsets_of, tell
 from judging.controls import RIDGE_PENALTY
 from numpy.typing import NDArray
 from pages.choices_report import choices, markdown
@@ -35,12 +36,12 @@ from pages.command import make_report
 from pages.files import plain
 from pages.run_record import RunRecord, sha256_of
 from rich.progress import Progress
-from train_lenses import Part, collect_part, labels, read_concepts, synsets_of, tell
+from train_lenses import Part, collect_part, read_concepts
 from train_lenses import parse as train_lenses_arguments
 
 from lenses.concept import Hierarchy
 from lenses.config import InputConfig
-from lenses.errors import ConfigError
+from lenses.errors import ConfigError, HostError
 from lenses.files import write_atomically
 from lenses.importers.wordnet import Synset, WordNet, read_wordnet
 from lenses.training import Samples, TrainingConfig
@@ -118,6 +119,10 @@ def build(arguments: argparse.Namespace, command: Sequence[str], progress: Progr
 
 def configuration(arguments: argparse.Namespace, host: Host) -> Record:
     """Everything that the numbers depend on, code and libraries aside."""
+    if host.path is None:
+        raise HostError(
+            f"host {host.id} has random weights, which lenses learn nothing from; give a trained one"
+        )
     return {
         "wordnet_sha256": sha256_of([arguments.wordnet / name for name in ("index.noun", "data.noun")]),
         "concepts_sha256": sha256_of([arguments.concepts]),

@@ -1,6 +1,8 @@
 """Trains all lenses of a hierarchy for one host at one site, on WordNet's texts, and writes the pack.
 
     python scripts/train_lenses.py --host lens_packs/wordnet-mini/host --out lens_packs/wordnet-mini
+    python scripts/train_lenses.py --rank 24 --out runs/compact
+    python scripts/train_lenses.py --rank 24 --teacher lens_packs/wordnet-mini --out runs/distilled
 
 What it does, in order:
 1. reads the concepts and every noun synset that lies under one; a text of a synset is a text of each concept above it,
@@ -15,7 +17,6 @@ What it does, in order:
 """
 
 import argparse
-import hashlib
 import json
 import sys
 import tempfile
@@ -27,7 +28,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from data.lens_states import collect
-from data.wordnet_texts import Texts
+from data.synsets import labels, synsets_of, tell
 from judging.expansion_recall import cheapest_with, curve
 from judging.metrics import FALSE_POSITIVES, area, concept_metrics, threshold
 from judging.thresholds import LEAST_RECALL
@@ -36,11 +37,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lenses.bank import Bank
-from lenses.calibration import fit_platt, probability
+from lenses.calibration import fit_platt, log_odds, probability
 from lenses.concept import Hierarchy
 from lenses.config import HostConfig, InputConfig, LensConfig
-from lenses.errors import PhoropterError
-from lenses.importers.wordnet import HELD_OUT_RULE, Synset, WordNet, is_held_out, read_wordnet
+from lenses.errors import HierarchyError, PhoropterError
+from lenses.importers.wordnet import HELD_OUT_RULE, WordNet, read_wordnet
 from lenses.lens import Floats, Heads
 from lenses.pack import LensPack
 from lenses.training import Samples, TrainingConfig, train
@@ -64,18 +65,23 @@ class Part:
     last_S: NDArray[np.bool_]
 
 
-def labels(wordnet: WordNet, synsets: Sequence[Synset], hierarchy: Hierarchy) -> NDArray[np.bool_]:
-    """[synsets, N] whether a synset is a concept or lies below it, through any hypernym."""
-    positive_XN = np.zeros((len(synsets), len(hierarchy)), np.bool_)
-    index = {concept.id: n for n, concept in enumerate(hierarchy)}
-    for x, synset in enumerate(synsets):
-        above = wordnet.ancestors[synset.id] | {synset.id}
-        positive_XN[x, [index[one] for one in above if one in index]] = True
-    # A branch whose top was left out of the hierarchy hangs under another concept: what is of a child is of its parent.
-    for n in range(len(hierarchy) - 1, -1, -1):
-        if (parent := hierarchy.parents[n]) >= 0:
-            positive_XN[:, parent] |= positive_XN[:, n]
-    return positive_XN
+class Teacher:
+    """The lenses of a pack for the same concepts, as training wants them: states to logits of their log-odds.
+
+    Raises HierarchyError where the concepts are others.
+    """
+
+    def __init__(self, directory: Path, hierarchy: Hierarchy) -> None:
+        self.pack = LensPack.from_pretrained(directory)
+        if [concept.id for concept in self.pack.hierarchy] != [concept.id for concept in hierarchy]:
+            raise HierarchyError(
+                f"the teacher {directory} has other concepts than those to train; give a pack of the same concepts"
+            )
+        self._bank = Bank(self.pack, range(len(self.pack.hierarchy.families)))
+
+    def __call__(self, states_BD: Floats) -> Floats:
+        logits_BN = self._bank.score_base(self._bank.inputs(states_BD))
+        return log_odds(logits_BN, self.pack.heads.platt_slope, self.pack.heads.platt_offset)
 
 
 def score_all(pack: LensPack, states_SD: Floats, progress: Progress, title: str) -> Floats:
@@ -84,7 +90,7 @@ def score_all(pack: LensPack, states_SD: Floats, progress: Progress, title: str)
     task = progress.add_task(title, total=len(states_SD))
     parts = []
     for start in range(0, len(states_SD), 4096):
-        parts.append(bank.score_base(states_SD[start : start + 4096]))
+        parts.append(bank.score_base(bank.inputs(states_SD[start : start + 4096])))
         progress.advance(task, len(parts[-1]))
     bank.close()
     return np.concatenate(parts)
@@ -103,12 +109,19 @@ def build(arguments: argparse.Namespace, progress: Progress) -> LensPack:
         name: collect_part(name, arguments, host, wordnet, hierarchy, config, progress)
         for name in ("train", "validation", "held-out")
     }
-    training = TrainingConfig(widths=arguments.widths, steps=arguments.steps, seed=arguments.seed)
+    training = TrainingConfig(
+        widths=arguments.widths, rank=arguments.rank, steps=arguments.steps, seed=arguments.seed
+    )
+    lens = LensConfig("mlp", training.widths)
+    if training.rank is not None:
+        lens = LensConfig("compact", (training.rank, *training.widths))
+    teacher = None if arguments.teacher is None else Teacher(arguments.teacher, hierarchy)
     task = progress.add_task("lenses", total=training.steps)
     trained = train(
         parts["train"].samples,
         hierarchy,
         training,
+        teacher=teacher,
         progress=lambda step, loss: progress.update(
             task, completed=step, description=f"lenses: loss {loss:.4f}"
         ),
@@ -126,12 +139,13 @@ def build(arguments: argparse.Namespace, progress: Progress) -> LensPack:
         ),
         site=arguments.site,
         input=config,
-        lens=LensConfig("mlp", training.widths),
+        lens=lens,
     )
     provenance: dict[str, object] = {
         "texts": "WordNet 3.0 noun definitions and examples",
         "held_out": HELD_OUT_RULE,
         "training": asdict(training),
+        "teacher": None if teacher is None else teacher.pack.identity,
         "positions_per_text": arguments.positions,
         "tellings_per_synset": arguments.tellings,
         "samples": {name: len(part.samples.text_S) for name, part in parts.items()},
@@ -211,28 +225,6 @@ def collect_part(
     return Part(Samples(found.states_SD, text_S, labels(wordnet, synsets, hierarchy)), found.last_S)
 
 
-def synsets_of(wordnet: WordNet, part: str, sample: int | None = None) -> list[Synset]:
-    """The synsets of one part, or evenly spaced ones of a `sample` of them."""
-    synsets = [synset for synset in wordnet.values() if part_of(synset) == part]
-    if sample is None or sample >= len(synsets):
-        return synsets
-    return [synsets[at] for at in np.linspace(0, len(synsets) - 1, sample).astype(int)]
-
-
-def tell(wordnet: WordNet, synsets: Sequence[Synset], tellings: int = 1) -> list[str]:
-    """The texts of synsets: all of them told once, then all told anew."""
-    texts = Texts(wordnet)
-    return [texts.document(synset, seed=1, epoch=epoch) for epoch in range(tellings) for synset in synsets]
-
-
-def part_of(synset: Synset) -> str:
-    """`held-out` for the host's held-out tenth; of the rest one in five is for `validation`, four for `train`."""
-    if is_held_out(synset):
-        return "held-out"
-    digest = hashlib.sha256(f"validation:{synset.pos}:{synset.offset:08d}".encode()).digest()
-    return "train" if int.from_bytes(digest, "big") % 5 else "validation"
-
-
 def read_concepts(path: Path) -> Hierarchy:
     """The hierarchy of a file that `build_wordnet_concepts.py` wrote."""
     nodes = [json.loads(line) for line in path.read_text().splitlines()]
@@ -306,6 +298,12 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--site", default="resid_post.3")
     parser.add_argument("--pooling", default="ewm:0.9", help="token, mean, ema:a or ewm:a")
     parser.add_argument("--widths", type=lambda text: tuple(map(int, text.split("-"))), default=(16, 8))
+    parser.add_argument(
+        "--rank", type=int, help="train compact lenses, behind a projection with so many rows"
+    )
+    parser.add_argument(
+        "--teacher", type=Path, help="a pack of the same concepts whose probabilities take the labels' place"
+    )
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--positions", type=int, default=4, help="sampled positions a text, its last aside")
     parser.add_argument(

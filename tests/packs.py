@@ -31,9 +31,17 @@ def tree_nodes(branching: Sequence[int]) -> list[tuple[str, str, str | None]]:
     return nodes
 
 
-def random_heads(count: int, kind: str, widths: Sequence[int], rng: np.random.Generator) -> Heads:
-    """Random later layers with random calibrations, about a fifth of them uncalibrated."""
-    shapes = Heads.shapes(kind, tuple(widths), count)
+WIDTHS = {"mlp": (4, 3), "linear": (), "compact": (6, 4, 3)}
+"""Widths of each kind of lens where a test does not say."""
+
+
+def random_heads(count: int, lens: LensConfig, hidden_size: int, rng: np.random.Generator) -> Heads:
+    """Random later layers with random calibrations, about a fifth of them uncalibrated.
+
+    Without scales for int8: `LensPack.create` finds them as it quantises.
+    """
+    lens = replace(lens, dtype="fp32")
+    shapes = Heads.shapes(lens, hidden_size, count)
     arrays = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
     calibrated = rng.random(count) < 0.8
     slope = rng.uniform(0.5, 2.0, count)
@@ -41,16 +49,19 @@ def random_heads(count: int, kind: str, widths: Sequence[int], rng: np.random.Ge
     arrays["calibrated"] = calibrated.astype(np.uint8)
     arrays["platt_slope"] = np.where(calibrated, slope, 1.0).astype(np.float32)
     arrays["platt_offset"] = np.where(calibrated, offset, 0.0).astype(np.float32)
-    return Heads.from_tensors(arrays, kind, tuple(widths), count)
+    if lens.kind == "compact":
+        arrays["projection"] /= np.float32(np.sqrt(hidden_size))
+    return Heads.from_tensors(arrays, lens, hidden_size, count)
 
 
 def random_first_layers(
-    hierarchy: Hierarchy, h1: int, hidden_size: int, rng: np.random.Generator
+    hierarchy: Hierarchy, lens: LensConfig, hidden_size: int, rng: np.random.Generator
 ) -> list[torch.Tensor]:
-    """A random fp32 first layer `[rows * h1, D]` for every family."""
+    """A random fp32 first layer `[rows * h1, D]` (`[rows * h1, R]` of compact) for every family."""
+    columns = lens.columns(hidden_size)
     return [
         torch.from_numpy(
-            (rng.normal(size=(family.rows * h1, hidden_size)) / np.sqrt(hidden_size)).astype(np.float32)
+            (rng.normal(size=(family.rows * lens.h1, columns)) / np.sqrt(columns)).astype(np.float32)
         )
         for family in hierarchy.families
     ]
@@ -72,7 +83,7 @@ def make_pack(
     branching: Sequence[int] = (3, 2, 2),
     nodes: Nodes | None = None,
     hidden_size: int = 16,
-    widths: Sequence[int] = (4, 3),
+    widths: Sequence[int] | None = None,
     kind: str = "mlp",
     norm: str = "rms",
     pooling: str = "token",
@@ -89,11 +100,12 @@ def make_pack(
 ) -> LensPack:
     """A pack of random lenses over a full tree or over `nodes`, written to `directory` and opened.
 
-    `base_levels` is by default the first two levels, or the first where there is one only.
+    `kind` is mlp, linear or compact and `dtype` bf16, fp32 or int8; compact has widths (R, h1, h2). `base_levels` is by
+    default the first two levels, or the first where there is one only.
     """
     rng = np.random.default_rng(seed)
     hierarchy = with_metrics(Hierarchy.build(nodes if nodes is not None else tree_nodes(branching)), rng)
-    lens = LensConfig(kind, tuple(widths) if kind == "mlp" else (), dtype)  # type: ignore[arg-type]
+    lens = LensConfig(kind, WIDTHS[kind] if widths is None else tuple(widths), dtype)  # type: ignore[arg-type]
     return LensPack.create(
         Path(directory),
         host=HostConfig(host, None, hidden_size, blocks, "fp32"),
@@ -104,8 +116,8 @@ def make_pack(
         top_k=top_k,
         load_threshold=load_threshold,
         hierarchy=hierarchy,
-        first_layers=random_first_layers(hierarchy, lens.h1, hidden_size, rng),
-        heads=random_heads(len(hierarchy), kind, lens.widths, rng),
+        first_layers=random_first_layers(hierarchy, lens, hidden_size, rng),
+        heads=random_heads(len(hierarchy), lens, hidden_size, rng),
         provenance={"made_by": "tests/packs.py", "seed": seed},
         host_dir=host_dir,
         max_shard_bytes=max_shard_bytes,

@@ -9,13 +9,15 @@ ROOT = Path(__file__).parent.parent
 
 LEVELS = [
     {"lenses"},
-    {"runtime.config", "runtime.tiers"},
+    {"runtime.config", "runtime.tiers", "runtime.clock"},
     {"runtime.branches", "runtime.transcript"},
     {"runtime.events", "runtime.notebook", "runtime.table"},
     {"runtime.expansion", "runtime.cache"},
+    {"runtime.walk", "runtime.device_walk"},
     {"runtime.engine"},
+    {"runtime.rows", "runtime.kept"},
     {"runtime.plan"},
-    {"runtime.blocks"},
+    {"runtime.blocks", "runtime.random_host"},
     {"runtime.hook", "runtime.host", "runtime.generate"},
     {"runtime.monitor", "runtime.sink", "runtime.known", "runtime.trend"},
     {"runtime.session"},
@@ -31,7 +33,8 @@ LEVELS = [
 DOORS = {
     "safetensors": {"lenses/store.py"},
     "cachetools": {"runtime/tiers.py"},
-    "numba": {"lenses/kernels.py"},
+    "numba": {"lenses/kernels.py", "lenses/vectors.py"},
+    "llvmlite": {"lenses/vectors.py"},
     "huggingface_hub": {"lenses/hub.py", "runtime/host.py"},
     "typer": {"runtime/cli.py"},
     "pandas": {"runtime/table.py"},

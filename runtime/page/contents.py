@@ -172,6 +172,10 @@ def _counts(stats: MonitorStats, transcript: Transcript, events: Sequence[Event]
         concepts = len(scored[0].pack.hierarchy)
         mean = sum(len(event.scored) for event in scored) / len(scored)
         rows.append(["lenses a position", f"{mean:,.0f} of {concepts:,} ({mean / concepts:.0%})"])
+    if stats.deferred:
+        rows.append(
+            ["late", f"{stats.deferred:,} positions waited for families, {stats.blocked:,} held others up"]
+        )
     return [
         *rows,
         [
@@ -204,6 +208,8 @@ def _configuration(monitor: Monitor) -> Rows:
         ["down to", f"level {expansion.max_level}"],
         ["prompt events", config.prompt_events],
         ["pre-warming", "on" if config.prewarm else "off"],
+        ["missing families", config.missing],
+        ["tokens read at a time", f"{config.read_every:,}"],
         ["device of lenses", config.device],
     ]
 

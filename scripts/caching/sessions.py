@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from data.synsets import synsets_of
 from data.wordnet_texts import Texts
 from rich.progress import Progress
-from train_lenses import synsets_of
 
 from lenses.errors import SourceError
 from lenses.importers.wordnet import WordNet

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from judging.metrics import SEED, Bools
 from rich.progress import Progress
-from train_lenses import labels, synsets_of, tell
 
 from data.lens_states import States, collect
+from data.synsets import labels, synsets_of, tell
 from lenses.importers.wordnet import WordNet
 from lenses.pack import LensPack
 from runtime.host import Host

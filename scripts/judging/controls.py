@@ -50,7 +50,7 @@ class ServedLenses:
         column = {int(n): at for at, n in enumerate(bank.base_ids)}
         columns = [column[n] for n in concepts]
         parts = [
-            bank.score_base(states_SD[start : start + _CHUNK])[:, columns]
+            bank.score_base(bank.inputs(states_SD[start : start + _CHUNK]))[:, columns]
             for start in range(0, len(states_SD), _CHUNK)
         ]
         bank.close()

@@ -56,7 +56,7 @@ def compare_expansion(pack: LensPack, states: States, positive_XN: Bools) -> Rec
         base_levels, policy = engine.base_levels, engine.expansion
         served = Walked.of_engine(engine.score(states_PD, "prompt"), engine.base_count, len(hierarchy))
     bank = Bank(pack, range(len(hierarchy.families)))
-    logits_PN = bank.score_base(states_PD)
+    logits_PN = bank.score_base(bank.inputs(states_PD))
     bank.close()
     matrix_PN = ServedLenses(pack).score(states_PD[:200], [concept.id for concept in hierarchy])
 

@@ -19,8 +19,8 @@ from judging.metrics import Bools, Estimate, Ints
 from lenses.calibration import log_odds, threshold_log_odds
 from lenses.concept import Hierarchy
 from lenses.lens import Floats, Heads
-from runtime.engine import Scores
 from runtime.expansion import Expansion
+from runtime.walk import Scores
 
 
 @dataclass(frozen=True, slots=True)

@@ -287,6 +287,8 @@ def _input(one: Record) -> str:
 
 
 def _value(value: Any) -> str:
+    if value is None:
+        return "none"
     return "-".join(map(str, value)) if isinstance(value, list | tuple) else f"{value:g}"
 
 

@@ -8,9 +8,9 @@ from typing import Any
 from judging.metrics import Estimate
 from judging.verdicts import Record
 
-from lenses.files import write_atomically
 from pages.lens_pictures import pictures
 from pages.lens_report import markdown
+from pages.report_files import picture_name, write_report
 
 
 def plain(value: Any, digits: int = 4) -> Any:
@@ -37,9 +37,5 @@ def to_json(report: Record) -> str:
 
 def write(report: Record, out: Path) -> list[Path]:
     """Write `out`.json, `out`.md and the pictures beside them; returns their paths."""
-    drawn = {f"pictures/{out.name}-{name}.svg": svg for name, svg in pictures(report).items()}
-    texts = {f"{out.name}.json": to_json(report), f"{out.name}.md": markdown(report, sorted(drawn)), **drawn}
-    (out.parent / "pictures").mkdir(parents=True, exist_ok=True)
-    for name, text in texts.items():
-        write_atomically(out.parent / name, text)
-    return [out.parent / name for name in texts]
+    drawn = {picture_name(out, name): svg for name, svg in pictures(report).items()}
+    return write_report(out, json=to_json(report), page=markdown(report, sorted(drawn)), pictures=drawn)

@@ -1,5 +1,6 @@
 """The bank equals the one-lens-at-a-time reference, on every back end, kind and dtype, bit-equal in any batch."""
 
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +13,22 @@ from lenses.bank import Backend, Bank
 from lenses.pack import LensPack
 from tests.packs import make_pack
 
-KINDS = [("mlp", "bf16"), ("mlp", "fp32"), ("linear", "bf16"), ("linear", "fp32")]
+KINDS = [(kind, dtype) for kind, dtype in product(("mlp", "linear", "compact"), ("bf16", "fp32", "int8"))]
+WIDTHS = {"mlp": (12, 3), "linear": (), "compact": (20, 9, 3)}
+"""None a multiple of the rows and columns that the kernels take at a time."""
+HIDDEN = 53
 
 
 @pytest.fixture(scope="module", params=KINDS, ids="-".join)
 def pack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> LensPack:
     kind, dtype = request.param
     return make_pack(
-        tmp_path_factory.mktemp("pack"), branching=(3, 3, 2), kind=kind, dtype=dtype, hidden_size=48
+        tmp_path_factory.mktemp("pack"),
+        branching=(3, 3, 2),
+        kind=kind,
+        widths=WIDTHS[kind],
+        dtype=dtype,
+        hidden_size=HIDDEN,
     )
 
 
@@ -38,23 +47,62 @@ def assert_faithful(found: np.ndarray, expected: np.ndarray) -> None:
     assert np.abs(found - expected).max() <= 1e-5 * max(1.0, float(np.abs(expected).max()))
 
 
+def score_together(
+    bank: Bank, pack: LensPack, wanted: dict[int, list[int]], s: np.ndarray
+) -> dict[int, np.ndarray]:
+    return bank.score_families({f: pack.read_family(f) for f in wanted}, wanted, bank.inputs(s))
+
+
 @pytest.mark.parametrize("backend", ["numba", "torch"])
 def test_base_and_families_equal_one_lens_at_a_time(pack: LensPack, backend: Backend) -> None:
-    with_base = Bank(pack, pack.hierarchy.base_families((0, 1)), backend=backend)
-    s = states(5, 48)
-    assert_faithful(with_base.score_base(s), reference(pack, with_base.base_ids, s))
+    bank = Bank(pack, pack.hierarchy.base_families((0, 1)), backend=backend)
+    s = states(5, HIDDEN)
+    assert_faithful(bank.score_base(bank.inputs(s)), reference(pack, bank.base_ids, s))
+    wanted = {f.index: [f.index % 5, *range(f.index % 4, 5)] for f in pack.hierarchy.families}
+    found = score_together(bank, pack, wanted, s)
     for family in pack.hierarchy.families:
         ids = np.arange(family.first, family.first + family.rows)
-        found = with_base.score_family(family.index, pack.read_family(family.index), s)
-        assert_faithful(found, reference(pack, ids, s))
-    with_base.close()
+        assert_faithful(found[family.index], reference(pack, ids, s[wanted[family.index]]))
+    bank.close()
 
 
 @given(picked=st.lists(st.integers(0, 39), min_size=1, max_size=12))
 def test_a_logit_has_the_same_bits_in_any_batch(pack: LensPack, picked: list[int]) -> None:
     bank = Bank(pack, pack.hierarchy.base_families((0, 1)))
-    s = states(40, 48)
-    assert bank.score_base(s)[picked].tobytes() == bank.score_base(s[picked]).tobytes()
+    s = states(40, HIDDEN)
+    everything, some = bank.inputs(s), bank.inputs(s[picked])
+    assert everything[picked].tobytes() == some.tobytes()
+    assert bank.score_base(everything)[picked].tobytes() == bank.score_base(some).tobytes()
+    bank.close()
+
+
+@given(
+    wanted=st.dictionaries(
+        st.integers(0, 12), st.lists(st.integers(0, 9), min_size=1, max_size=9), min_size=1
+    )
+)
+def test_a_family_has_the_same_bits_alone_and_among_others(
+    pack: LensPack, wanted: dict[int, list[int]]
+) -> None:
+    bank = Bank(pack, pack.hierarchy.base_families((0,)))
+    s = states(10, HIDDEN)
+    together = score_together(bank, pack, wanted, s)
+    assert list(together) == list(wanted)
+    for family, positions in wanted.items():
+        for k, position in enumerate(positions):
+            (alone,) = score_together(bank, pack, {family: [0]}, s[[position]]).values()
+            assert together[family][k].tobytes() == alone[0].tobytes()
+    bank.close()
+
+
+def test_the_base_has_the_same_bits_as_its_families(pack: LensPack) -> None:
+    base = pack.hierarchy.base_families((0, 1, 2))
+    bank = Bank(pack, base)
+    s = states(4, HIDDEN)
+    pieces = score_together(bank, pack, {f: [0, 1, 2, 3] for f in base}, s)
+    assert (
+        np.concatenate(list(pieces.values()), axis=1).tobytes() == bank.score_base(bank.inputs(s)).tobytes()
+    )
     bank.close()
 
 
@@ -66,7 +114,7 @@ def test_threads_share_the_work_and_change_no_bit(tmp_path: Path) -> None:
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
             bank = Bank(big, big.hierarchy.base_families((0, 1)))
-            results.append(bank.score_base(states(3, 256)).tobytes())
+            results.append(bank.score_base(bank.inputs(states(3, 256))).tobytes())
             bank.close()
     finally:
         torch.set_num_threads(before)
@@ -76,13 +124,16 @@ def test_threads_share_the_work_and_change_no_bit(tmp_path: Path) -> None:
 def test_scoring_restores_thread_counts_and_reads_states_of_any_layout(pack: LensPack) -> None:
     bank = Bank(pack, pack.hierarchy.base_families((0,)))
     before = torch.get_num_threads()
-    s = states(6, 96)[:, ::2]
-    assert bank.score_base(s).tobytes() == bank.score_base(np.ascontiguousarray(s)).tobytes()
+    s = states(6, 2 * HIDDEN)[:, ::2]
+    scattered, whole = bank.inputs(s), bank.inputs(np.ascontiguousarray(s))
+    assert bank.score_base(scattered).tobytes() == bank.score_base(whole).tobytes()
     assert torch.get_num_threads() == before
     bank.close()
 
 
-def test_no_states_give_no_logits(pack: LensPack) -> None:
+def test_no_states_and_no_families_give_no_logits(pack: LensPack) -> None:
     bank = Bank(pack, pack.hierarchy.base_families((0,)))
-    assert bank.score_base(np.empty((0, 48), np.float32)).shape == (0, 3)
+    nothing = bank.inputs(np.empty((0, HIDDEN), np.float32))
+    assert bank.score_base(nothing).shape == (0, 3)
+    assert bank.score_families({}, {}, nothing) == {}
     bank.close()

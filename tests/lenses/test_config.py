@@ -48,11 +48,11 @@ json_values = st.recursive(
 
 
 @given(
-    kind=st.sampled_from(["mlp", "linear"]),
-    dtype=st.sampled_from(["bf16", "fp32"]),
+    kind=st.sampled_from(["mlp", "linear", "compact"]),
+    dtype=st.sampled_from(["bf16", "fp32", "int8"]),
     norm=st.sampled_from(["none", "rms", "layer"]),
     pooling=st.sampled_from(["token", "mean", "ema:0.5", "ema:.99", "ewm:0.9"]),
-    widths=st.tuples(st.integers(1, 999), st.integers(1, 999)),
+    widths=st.tuples(st.integers(1, 999), st.integers(1, 999), st.integers(1, 999)),
     shards=st.integers(1, 5),
     levels=st.integers(1, 6),
     provenance=st.dictionaries(st.text(), json_values, max_size=3),
@@ -60,7 +60,7 @@ json_values = st.recursive(
 def test_any_configuration_survives_a_round_trip(
     kind, dtype, norm, pooling, widths, shards, levels, provenance
 ):
-    lens = LensConfig(kind, widths if kind == "mlp" else (), dtype, shards)
+    lens = LensConfig(kind, widths[: {"mlp": 2, "linear": 0, "compact": 3}[kind]], dtype, shards)
     input = InputConfig(norm, 1e-5, pooling)
     config = some_config(lens=lens, input=input, base_levels=tuple(range(levels)), provenance=provenance)
     again = PackConfig.from_bytes(config.to_bytes(), SOURCE)
@@ -83,7 +83,13 @@ def test_what_a_configuration_says_of_its_site_host_and_pooling():
     assert config.input.decay == 0.9
     assert replace(config.input, pooling="mean").decay is None
     assert config.lens.h1 == 4
-    assert LensConfig("linear", ()).h1 == 1
+    assert config.lens.columns(16) == 16
+    assert config.lens.describe(16) == "mlp 16-4-3-1"
+    linear = LensConfig("linear", ())
+    assert (linear.h1, linear.columns(16), linear.describe(16)) == (1, 16, "linear 16-1")
+    compact = LensConfig("compact", (5, 4, 3))
+    assert (compact.h1, compact.columns(16)) == (4, 5)
+    assert compact.describe(16) == "compact 16-5-4-3-1 (one projection to R = 5 for all)"
     assert config.lens.shard_names == (
         "lenses-00001-of-00002.safetensors",
         "lenses-00002-of-00002.safetensors",
@@ -171,10 +177,12 @@ def test_a_missing_field_is_refused(one_line, name):
         ("input.pooling", None),
         ("lens.kind", "resnet"),
         ("lens.widths", [4]),
+        ("lens.widths", [5, 4, 3]),
         ("lens.widths", []),
         ("lens.widths", [4, 0]),
         ("lens.widths", "43"),
         ("lens.dtype", "fp16"),
+        ("lens.dtype", ["int8"]),
         ("lens.shards", 0),
         ("lens.shards", 10**9),
         ("base_levels", []),

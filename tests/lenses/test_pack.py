@@ -2,7 +2,6 @@
 
 import errno
 import gc
-import hashlib
 import json
 import os
 import resource
@@ -21,7 +20,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from lenses import LensPack, files, store
 from lenses.concept import Hierarchy
@@ -32,14 +31,21 @@ from lenses.errors import (
     PackFormatError,
     PackIntegrityError,
     PackNotFound,
-    PhoropterError,
     WriteError,
 )
 from lenses.grade import UNMEASURED, grade
 from lenses.lens import Heads
+from lenses.quantise import quantise_rows
+from tests.damage import (
+    SHARD,
+    contents,
+    refused,
+    rehash,
+    rewrite_first_layers,
+    rewrite_header,
+    rewrite_tensors,
+)
 from tests.packs import make_pack, random_first_layers, random_heads, tree_nodes
-
-SHARD = "lenses-00001-of-00001.safetensors"
 
 
 @pytest.fixture
@@ -59,49 +65,15 @@ def host(tmp_path: Path) -> Path:
     return directory
 
 
-def contents(directory: Path) -> dict[str, bytes]:
-    return {p.relative_to(directory).as_posix(): p.read_bytes() for p in directory.rglob("*") if p.is_file()}
-
-
-def rehash(directory: Path, **changes: object) -> None:
-    """Writes the true hashes, and changes, into config.json: what a forger would do."""
-    config = json.loads((directory / "config.json").read_text())
-    for name in config["sha256"]:
-        config["sha256"][name] = hashlib.sha256((directory / name).read_bytes()).hexdigest()
-    (directory / "config.json").write_text(json.dumps({**config, **changes}))
-
-
-def rewrite_tensors(path: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> None:
-    tensors = {name: tensor.clone() for name, tensor in load_file(path).items()}
-    change(tensors)
-    save_file(tensors, path)
-
-
-def rewrite_header(path: Path, change: Callable[[dict], object]) -> None:
-    raw = path.read_bytes()
-    (size,) = struct.unpack("<Q", raw[:8])
-    header = json.loads(raw[8 : 8 + size])
-    header = change(header) or header
-    text = header if isinstance(header, bytes) else json.dumps(header).encode()
-    path.write_bytes(struct.pack("<Q", len(text)) + text + raw[8 + size :])
-
-
-def refused(pack: LensPack, kind: type[PhoropterError], one_line: Callable[..., None], *parts: str) -> None:
-    """Opening the pack's directory again fails so, in one line that names a file of it."""
-    with pytest.raises(kind) as caught:
-        LensPack.from_pretrained(pack.path)
-    one_line(caught, str(pack.path), *parts)
-
-
 # What was written comes back
 
 
 @settings(max_examples=25, deadline=None)
 @given(
-    kind=st.sampled_from(["mlp", "linear"]),
-    dtype=st.sampled_from(["bf16", "fp32"]),
+    kind=st.sampled_from(["mlp", "linear", "compact"]),
+    dtype=st.sampled_from(["bf16", "fp32", "int8"]),
     branching=st.lists(st.integers(1, 3), min_size=1, max_size=4),
-    widths=st.tuples(st.integers(1, 5), st.integers(1, 5)),
+    widths=st.tuples(st.integers(1, 5), st.integers(1, 5), st.integers(1, 5)),
     hidden_size=st.integers(1, 9),
     max_shard_bytes=st.integers(1, 400),
     seed=st.integers(0, 9),
@@ -109,9 +81,9 @@ def refused(pack: LensPack, kind: type[PhoropterError], one_line: Callable[..., 
 def test_any_pack_survives_a_round_trip(kind, dtype, branching, widths, hidden_size, max_shard_bytes, seed):
     rng = np.random.default_rng(seed)
     hierarchy = Hierarchy.build(tree_nodes(branching))
-    lens = LensConfig(kind, widths if kind == "mlp" else (), dtype)
-    layers = random_first_layers(hierarchy, lens.h1, hidden_size, rng)
-    heads = random_heads(len(hierarchy), kind, lens.widths, rng)
+    lens = LensConfig(kind, widths[: {"mlp": 2, "linear": 0, "compact": 3}[kind]], dtype)
+    layers = random_first_layers(hierarchy, lens, hidden_size, rng)
+    heads = random_heads(len(hierarchy), lens, hidden_size, rng)
     with tempfile.TemporaryDirectory() as directory:
         made = LensPack.create(
             Path(directory, "a"),
@@ -132,11 +104,20 @@ def test_any_pack_survives_a_round_trip(kind, dtype, branching, widths, hidden_s
     assert again.config == made.config
     assert again.identity == made.identity
     assert again.hierarchy.concepts == hierarchy.concepts
-    stored_dtype = torch.bfloat16 if dtype == "bf16" else torch.float32
+    stored_dtype = {"bf16": torch.bfloat16, "fp32": torch.float32, "int8": torch.int8}[dtype]
+    scales = []
     for family, layer in enumerate(layers):
-        assert torch.equal(again.read_family(family), layer.to(stored_dtype))
+        expected = layer.to(stored_dtype)
+        if dtype == "int8":
+            expected, scale_R = quantise_rows(layer)
+            scales.append(scale_R.numpy())
+        assert torch.equal(again.read_family(family), expected)
         assert again.family_bytes(family) == layer.numel() * stored_dtype.itemsize
-    for name, array in heads.tensors().items():
+    written = heads.tensors()
+    if dtype == "int8":
+        written["scale1"] = np.concatenate(scales).reshape(len(hierarchy), lens.h1)
+    assert again.heads.tensors().keys() == written.keys()
+    for name, array in written.items():
         np.testing.assert_array_equal(again.heads.tensors()[name], array)
 
 
@@ -640,12 +621,7 @@ def test_verify_finds_what_changed_after_a_family_was_first_read(pack):
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 def test_weights_that_are_not_finite_are_refused_even_with_the_right_hash(tmp_path, one_line, dtype, value):
     pack = make_pack(tmp_path / "p", dtype=dtype)
-    rewrite_tensors(pack.path / SHARD, lambda tensors: tensors[F1].__setitem__((3, 2), value))
-    entries = json.loads((pack.path / "families.json").read_text())
-    weights = load_file(pack.path / SHARD)[F1]
-    entries[1]["sha256"] = hashlib.sha256(weights.view(torch.uint8).numpy()).hexdigest()
-    (pack.path / "families.json").write_text(json.dumps(entries))
-    rehash(pack.path)
+    rewrite_first_layers(pack, lambda tensors: tensors[F1].__setitem__((3, 2), value))
     forged = LensPack.from_pretrained(pack.path)
     with pytest.raises(PackIntegrityError) as caught:
         forged.read_family(1)
@@ -812,7 +788,7 @@ def test_parts_that_do_not_fit_each_other_make_no_pack(tmp_path, pack, one_line)
         ({"first_layers": [layers[0][:-1], *layers[1:]]}, PackFormatError, "family 0 (the top level)"),
         ({"first_layers": [*layers[:2], nan_layer, *layers[3:]]}, PackIntegrityError, "family 2"),
         ({"first_layers": [*layers[:2], too_large, *layers[3:]]}, PackIntegrityError, "finite in bf16"),
-        ({"heads": Heads.from_tensors(nan_heads, "mlp", (4, 3), 21)}, PackIntegrityError, "bias3"),
+        ({"heads": Heads.from_tensors(nan_heads, pack.config.lens, 16, 21)}, PackIntegrityError, "bias3"),
         ({"lens": LensConfig("mlp", (4, 2))}, PackFormatError, "bias2"),
         ({"base_levels": (1,)}, ConfigError, "base levels 1"),
         ({"base_levels": (0, 1, 2, 3)}, ConfigError, "base levels 0,1,2,3"),

@@ -1,5 +1,7 @@
 """Stacked training: it learns what is there, weighs as it says, and exports what it trained."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -56,6 +58,35 @@ def test_every_lens_learns_its_concept_rare_ones_too(hierarchy: Hierarchy, sampl
     for scores_S, positive_S in zip(scores.T, samples.positive(slice(None)).T, strict=True):
         above = scores_S[positive_S][:, None] > scores_S[~positive_S]
         assert above.mean() > 0.9
+
+
+def test_compact_lenses_learn_their_concepts_through_one_projection(
+    hierarchy: Hierarchy, samples: Samples
+) -> None:
+    trained = train(samples, hierarchy, replace(CONFIG, rank=6))
+    assert trained.heads.projection is not None
+    assert trained.heads.projection.shape == (6, HIDDEN)
+    assert all(layer.shape[1] == 6 for layer in trained.first_layers)
+    scores = scores_of(trained, hierarchy, samples)
+    for scores_S, positive_S in zip(scores.T, samples.positive(slice(None)).T, strict=True):
+        above = scores_S[positive_S][:, None] > scores_S[~positive_S]
+        assert above.mean() > 0.9
+
+
+def test_a_distilled_lens_says_what_its_teacher_says_and_not_what_the_labels_say(
+    hierarchy: Hierarchy, samples: Samples
+) -> None:
+    contrary = np.random.default_rng(1).normal(size=(HIDDEN, len(hierarchy))).astype(np.float32)
+
+    def teacher(states_BD: Floats) -> Floats:
+        return (states_BD - 5) @ contrary
+
+    student = train(samples, hierarchy, replace(CONFIG, rank=12, steps=300, coherence=0), teacher=teacher)
+    said = scores_of(student, hierarchy, samples)
+    taught = teacher(samples.states_SD)
+    assert ((said > 0) == (taught > 0)).mean() > 0.9
+    untaught = scores_of(train(samples, hierarchy, CONFIG), hierarchy, samples)
+    assert ((untaught > 0) == (taught > 0)).mean() < 0.7
 
 
 def test_training_is_deterministic_by_seed(hierarchy: Hierarchy, samples: Samples) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from lenses import kernels
+from lenses import bank, kernels
 from lenses.errors import BudgetError
 from runtime import environment
 from runtime.environment import (
@@ -86,39 +86,43 @@ def test_nothing_is_looked_at_that_stands_on_a_missing_library(monkeypatch: pyte
 # Kernels.
 
 
-def disagreeing(by: float) -> Any:
-    """Kernels that are off by this much in one logit of one kind of lens."""
+def use_kernels(monkeypatch: pytest.MonkeyPatch, **replaced: Any) -> None:
+    """Have lenses scored by the real kernels, but for those given."""
+    real = {name: getattr(kernels, name) for name in ("score_mlp", "score_linear", "project")}
+    monkeypatch.setattr(bank, "kernels", SimpleNamespace(**(real | replaced)))
+
+
+def off_by(by: float) -> Any:
+    """Kernels for linear lenses that are off by this much in one logit."""
 
     def score_linear(*arguments: Any) -> None:
         kernels.score_linear(*arguments)
-        arguments[3][0, 1] += by
+        arguments[9][1] += by
 
-    return SimpleNamespace(
-        score_mlp=kernels.score_mlp, score_linear=score_linear, CompileError=kernels.CompileError
-    )
+    return score_linear
 
 
-def test_kernels_equal_the_reference() -> None:
+def test_kernels_equal_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
     assert check_kernels().status == "ok"
-    assert check_kernels(lambda: disagreeing(0.0)).status == "ok", (
-        "the control that follows differs in this alone"
-    )
+    use_kernels(monkeypatch, score_linear=off_by(0.0))
+    assert check_kernels().status == "ok", "the control that follows differs in this alone"
 
 
 @pytest.mark.parametrize("by", [0.01, -5.0, np.nan])
-def test_kernels_that_disagree_are_a_problem(by: float) -> None:
-    found = check_kernels(lambda: disagreeing(by))
+def test_kernels_that_disagree_are_a_problem(monkeypatch: pytest.MonkeyPatch, by: float) -> None:
+    use_kernels(monkeypatch, score_linear=off_by(by))
+    found = check_kernels()
     assert found.status == "problem"
     assert "differ from the reference" in found.found
     assert "uninstall numba" in found.advice
 
 
-def test_kernels_that_do_not_compile_are_a_problem() -> None:
+def test_kernels_that_do_not_compile_are_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: Any) -> None:
         raise kernels.CompileError("no LLVM for this machine\nand a page more")
 
-    broken = SimpleNamespace(score_mlp=fails, score_linear=fails, CompileError=kernels.CompileError)
-    found = check_kernels(lambda: broken)
+    use_kernels(monkeypatch, score_mlp=fails)
+    found = check_kernels()
     assert (found.status, found.found) == (
         "problem",
         "the kernels do not compile (no LLVM for this machine)",

@@ -11,9 +11,9 @@ import torch
 from choose_lenses import calibrates, main
 from choosing import inputs as ridge_inputs
 from choosing import variants as lens_variants
+from data.synsets import part_of
 from data.wordnet_texts import Texts
 from pages.choices_report import markdown
-from train_lenses import part_of
 
 from lenses.importers.wordnet import Synset, read_wordnet
 from lenses.training import TrainingConfig

@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from train_lenses import Part, labels, main, measure, part_of
+from data.synsets import labels, part_of
+from train_lenses import Part, main, measure
 
 from lenses.calibration import sigmoid
 from lenses.concept import Hierarchy
+from lenses.config import LensConfig
 from lenses.importers.wordnet import read_wordnet
 from lenses.pack import LensPack
 from lenses.training import Samples
@@ -19,7 +21,7 @@ from runtime.doctor import check_known
 from runtime.host import load_host
 from runtime.known import KnownScores
 from tests import hosts
-from tests.packs import random_heads
+from tests.packs import make_pack, random_heads
 from tests.wordnet_dict import Entry, write
 
 KINDS = {"beast": ("cat", "dog"), "tool": ("violin", "house")}
@@ -93,6 +95,21 @@ def test_a_pack_is_trained_calibrated_measured_and_written(
     assert LensPack.from_pretrained(again).identity == pack.identity
 
 
+def test_compact_lenses_are_trained_and_distilled(
+    wordnet: Path, concepts: Path, host: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    compact, distilled = tmp_path / "compact", tmp_path / "distilled"
+    assert main([*arguments(wordnet, concepts, host, compact), "--rank=5"]) == 0
+    pack = LensPack.from_pretrained(compact)
+    assert (pack.config.lens.kind, pack.config.lens.widths) == ("compact", (5, 4, 3))
+    taught = [*arguments(wordnet, concepts, host, distilled), "--rank=5", f"--teacher={compact}"]
+    assert main(taught) == 0
+    assert LensPack.from_pretrained(distilled).config.provenance["teacher"] == pack.identity
+    other = make_pack(tmp_path / "other")
+    assert main([*arguments(wordnet, concepts, host, tmp_path / "x"), f"--teacher={other.path}"]) == 2
+    assert "has other concepts" in capsys.readouterr().err
+
+
 def test_what_was_measured_is_written_to_its_concept() -> None:
     hierarchy = Hierarchy.build([(id, id, None) for id in ("known", "crooked", "rare")])
     rng = np.random.default_rng(0)
@@ -103,7 +120,7 @@ def test_what_was_measured_is_written_to_its_concept() -> None:
     logits_SN = rng.normal(size=(1200, 3)).astype(np.float32)
     logits_SN += 3 * last_S[:, None] * positive_XN[text_S]
     heads = replace(
-        random_heads(3, "mlp", (4, 3), rng),
+        random_heads(3, LensConfig("mlp", (4, 3)), 8, rng),
         platt_slope=np.ones(3, np.float32),
         platt_offset=np.zeros(3, np.float32),
         calibrated=np.array([True, False, True]),
