@@ -16,7 +16,6 @@ It needs the pack's host inside the pack, and WordNet (Debian's package `wordnet
 """
 
 import argparse
-import json
 import math
 import sys
 import time
@@ -45,12 +44,12 @@ from caching.sessions import (
 from caching.traces import Margin, Step, Walker
 from pages.command import make_report
 from pages.files import plain
+from pages.report_files import json_text, picture_name, write_report
 from pages.run_record import RunRecord, sha256_of
 from rich.progress import Progress
 
 from lenses.bank import Bank
 from lenses.errors import ConfigError, PackNotFound
-from lenses.files import write_atomically
 from lenses.importers.wordnet import read_wordnet
 from lenses.lens import Floats
 from lenses.pack import LensPack
@@ -169,6 +168,7 @@ def build(arguments: argparse.Namespace, command: Sequence[str], progress: Progr
         )
         progress.advance(task, 3)
     found["run"]["seconds"] = round(time.perf_counter() - began, 1)
+    found["run"]["processor_seconds"] = round(time.process_time(), 1)
     report: Record = plain(found)
     report["must_show"] = must_show(report)
     return report
@@ -214,7 +214,7 @@ def score_all(pack: LensPack, sessions: Sequence[Session]) -> list[Floats]:
     """Logits of every lens at every position, with the bits that the engine's own have."""
     bank = Bank(pack, range(len(pack.hierarchy.families)))
     try:
-        return [bank.score_base(session.states_PD) for session in sessions]
+        return [bank.score_base(bank.inputs(session.states_PD)) for session in sessions]
     finally:
         bank.close()
 
@@ -475,14 +475,9 @@ def must_show(report: Mapping[str, Any]) -> Record:
 
 
 def write(report: Record, out: Path) -> list[Path]:
-    """Write `out`.json, `out`.md and the pictures beside them; returns their paths."""
-    drawn = {f"pictures/{out.name}-{name}.svg": svg for name, svg in pictures(report).items()}
-    text = json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    texts = {f"{out.name}.json": text, f"{out.name}.md": markdown(report, sorted(drawn)), **drawn}
-    (out.parent / "pictures").mkdir(parents=True, exist_ok=True)
-    for name, content in texts.items():
-        write_atomically(out.parent / name, content)
-    return [out.parent / name for name in texts]
+    """Write `out`.json, `out`.md and the pictures; returns their paths."""
+    drawn = {picture_name(out, name): svg for name, svg in pictures(report).items()}
+    return write_report(out, json=json_text(report), page=markdown(report, sorted(drawn)), pictures=drawn)
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:

@@ -5,13 +5,14 @@ from caching.bound import most_hits
 from caching.orders import OPTIMA, ORDERS, Families
 from caching.replay import replay
 from caching.traces import Step
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.scripts.caching import traces as small
 from tests.scripts.caching.traces import families, singles, traces
 
 
+@settings(max_examples=50, deadline=None)
 @given(
     st.lists(st.integers(0, 3), min_size=1, max_size=9),
     st.lists(st.integers(1, 3), min_size=4, max_size=4),
@@ -22,6 +23,7 @@ def test_nothing_exceeds_it(requests: list[int], sizes: list[int], budget: int) 
     assert small.most_hits(requests, sizes, budget) <= bound * len(requests) + 1e-9
 
 
+@settings(max_examples=50, deadline=None)
 @given(traces())
 def test_no_replay_exceeds_it(trace: tuple[list[Step], Families, int]) -> None:
     steps, some, budget = trace

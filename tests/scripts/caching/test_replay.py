@@ -18,6 +18,7 @@ def counts(one: Replayed) -> list[tuple[int, int]]:
     return [(phase.requests, phase.hits) for phase in one.phases.values()]
 
 
+@settings(max_examples=50, deadline=None)
 @given(traces())
 def test_the_served_order_counts_what_the_real_cache_counts(trace: tuple[list[Step], Families, int]) -> None:
     steps, small, budget = trace
@@ -32,7 +33,7 @@ def test_the_served_order_counts_what_the_real_cache_counts(trace: tuple[list[St
 
 
 @pytest.mark.parametrize("name", ORDERS)
-@settings(max_examples=30)
+@settings(max_examples=50, deadline=None)
 @given(trace=traces(), near=st.booleans())
 def test_whatever_the_order_nothing_is_counted_twice_and_the_budget_holds(
     name: str, trace: tuple[list[Step], Families, int], near: bool
@@ -53,6 +54,7 @@ def test_whatever_the_order_nothing_is_counted_twice_and_the_budget_holds(
         assert one.reads >= len(first)
 
 
+@settings(max_examples=50, deadline=None)
 @given(REQUESTS, st.integers(1, 4))
 def test_belady_is_optimal_where_all_have_one_size(requests: list[int], budget: int) -> None:
     some, steps = families([1] * 4), singles(requests)
@@ -64,6 +66,7 @@ def test_belady_is_optimal_where_all_have_one_size(requests: list[int], budget: 
             assert hits == best
 
 
+@settings(max_examples=50, deadline=None)
 @given(REQUESTS, st.lists(st.integers(1, 3), min_size=4, max_size=4), st.integers(3, 9))
 def test_no_order_exceeds_the_optimum_of_unequal_sizes(
     requests: list[int], sizes: list[int], budget: int
@@ -74,6 +77,7 @@ def test_no_order_exceeds_the_optimum_of_unequal_sizes(
         assert replay(steps, some, make(some, steps), budget).phases["generation"].hits <= best
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.lists(st.integers(0, 5), max_size=40), st.integers(1, 5))
 def test_lru_with_more_room_holds_what_it_held_with_less(requests: list[int], budget: int) -> None:
     some, steps = families([1] * 6), singles(requests)

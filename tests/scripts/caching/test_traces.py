@@ -28,7 +28,7 @@ def pack_with_states(directory: Path) -> tuple[LensPack, Floats]:
 def score_all(pack: LensPack, states_PD: Floats) -> Floats:
     bank = Bank(pack, range(len(pack.hierarchy.families)))
     try:
-        return bank.score_base(states_PD)
+        return bank.score_base(bank.inputs(states_PD))
     finally:
         bank.close()
 
