@@ -16,25 +16,19 @@ from pathlib import Path
 from typing import Any
 
 from experiments import page, sweep, theirs, twins
-from experiments.subject import Subject, base_bytes, smallest_hot_bytes
+from experiments.subject import Subject, levels_name, roomy_hot_bytes
 from experiments.sweep import Plan, Sizes
 from experiments.trials import OneByOne, Watched
+from experiments.twins import ONE_AT_A_TIME
 from pages.command import make_report
 from pages.report_files import json_text, picture_name, write_report
 
 from runtime.config import MonitorConfig
 
-SIZES = Sizes(prompts=1, tokens=24, rounds=6, whole_rounds=3)
+SIZES = Sizes(prompts=1, tokens=24, rounds=6, slow_rounds=3, whole_rounds=2)
 DEEPEST = 3
-CHILD_ROOM_BYTES = 320 * 2**20
-"""Room for children in the hot tier: about what the default budget leaves beside 269 lenses."""
 MAX_CHILDREN = 233
 """Modules that the baseline keeps beside its base: the reference's 500 less its 267."""
-
-
-def levels_name(levels: Sequence[int]) -> str:
-    """`levels 0-2`"""
-    return f"levels 0-{levels[-1]}" if len(levels) > 1 else "level 0"
 
 
 def plan(subject: Subject) -> Plan:
@@ -44,13 +38,10 @@ def plan(subject: Subject) -> Plan:
     ours, theirs_style = [], []
     for levels in prefixes:
         settings: dict[str, Any] = {"base_levels": levels, "prompt_events": "off", "prewarm": False}
-        room = max(CHILD_ROOM_BYTES, smallest_hot_bytes(pack, levels) - base_bytes(pack, levels))
-        ours.append(
-            Watched(levels_name(levels), settings | {"hot_budget_bytes": base_bytes(pack, levels) + room})
-        )
-        lenses = sum(pack.hierarchy.families[f].rows for f in pack.hierarchy.base_families(levels))
+        ours.append(Watched(levels_name(levels), settings | {"hot_budget_bytes": roomy_hot_bytes(pack, levels)}))
+                lenses = sum(pack.hierarchy.families[f].rows for f in pack.hierarchy.base_families(levels))
         theirs_style.append(
-            OneByOne(f"one at a time, {levels_name(levels)}", settings, lenses + MAX_CHILDREN)
+            OneByOne(f"{ONE_AT_A_TIME}, {levels_name(levels)}", settings, lenses + MAX_CHILDREN)
         )
     return Plan([*ours, *theirs_style], levels_name(pack.config.base_levels), [trial.name for trial in ours])
 
@@ -66,14 +57,13 @@ reference of the same levels. Warm budget: {MonitorConfig().warm_budget_bytes >>
 def markdown(report: dict[str, Any], pictures: Sequence[str]) -> str:
     """The page."""
 
-    def pairs(before: str, after: str) -> list[tuple[str, str, str]]:
-        return [
-            ("ours", before, after),
-            ("one at a time", f"one at a time, {before}", f"one at a time, {after}"),
-        ]
+    def pairs(before: str, *after: str) -> list[tuple[str, str]]:
+        ours = [(before, one) for one in after]
+        return ours + [(f"{ONE_AT_A_TIME}, {a}", f"{ONE_AT_A_TIME}, {b}") for a, b in ours]
 
-    narrow = [("ours", "levels 0-2"), ("one at a time", "one at a time, levels 0-2")]
+    reduced = ["levels 0-2", f"{ONE_AT_A_TIME}, levels 0-2"]
     rows = report["rows"]
+
     return page.sweep_page(
         report,
         title="Base levels",
@@ -81,9 +71,8 @@ def markdown(report: dict[str, Any], pictures: Sequence[str]) -> str:
         pictures=pictures,
         twins=[
             twins.before_after(theirs.BASE_REDUCTION, rows, pairs("levels 0-3", "levels 0-2")),
-            twins.breakdown(theirs.AFTER_REDUCTION, rows, narrow),
-            twins.before_after(theirs.BASE_TRADEOFF, rows, pairs("levels 0-2", "levels 0-1")),
-            twins.before_after(theirs.BASE_TRADEOFF, rows, pairs("levels 0-2", "level 0")),
+            twins.breakdown(theirs.AFTER_REDUCTION, rows, reduced),
+            twins.before_after(theirs.BASE_TRADEOFF, rows, pairs("levels 0-2", "levels 0-1", "level 0")),
         ],
     )
 

@@ -57,9 +57,15 @@ are off by 1e-3 were seen to give other contents.
 
 
 def sweep_page(
-    report: Record, *, title: str, introduction: str, pictures: Sequence[str], twins: Sequence[str]
+    report: Record,
+    *,
+    title: str,
+    introduction: str,
+    pictures: Sequence[str],
+    more: Sequence[str] = (),
+    twins: Sequence[str] = (),
 ) -> str:
-    """The page of a sweep."""
+    """The page of a sweep; `more` are sections of its own."""
     recorded = report["recordings"]
     texts = ", ".join(f"“{one['prompt']}” ({one['prompt_tokens']} tokens)" for one in recorded)
     rows_each = recorded[0]["generated_rows"]
@@ -72,6 +78,7 @@ def sweep_page(
         "## Where the time of a generated token goes\n",
         where_the_time_goes(report["rows"]),
         *(f"![milliseconds of a generated token]({name})\n" for name in pictures),
+        *more,
         "## Counts, spread and floor\n",
         counts_and_spread(report["rows"]),
     ]
@@ -138,7 +145,8 @@ def counts_and_spread(rows: Sequence[Record]) -> str:
             )
         )
     note = (
-        "*n* counts tokens of all runs; *ratio* and *p* (signed ranks, two-sided, uncorrected) are of runs.\n"
+        "*n* counts tokens of all runs; *ratio* and *p* (signed ranks, two-sided, uncorrected) are of runs, of the "
+        "baseline of few.\n"
     )
     return f"{table(header, lines)}\n{note}"
 

@@ -20,6 +20,8 @@ from runtime.host import Host, load_host
 TRAVELLING = Path("lens_packs/wordnet-mini")
 HOST = "random:gemma-3-4b:2"
 WORK = Path("runs/experiments")
+CHILD_ROOM_BYTES = 320 * 2**20
+"""Room for children in the hot tier: about what the default budget leaves beside 269 lenses."""
 
 PROMPTS = (
     "A violin is a musical instrument with four strings that",
@@ -144,6 +146,16 @@ def smallest_hot_bytes(pack: LensPack, base_levels: Sequence[int]) -> int:
     """The smallest hot budget that works: the base, and the largest family beside it."""
     largest = max(map(pack.family_bytes, beyond(pack, base_levels)), default=0)
     return base_bytes(pack, base_levels) + largest
+
+
+def roomy_hot_bytes(pack: LensPack, base_levels: Sequence[int]) -> int:
+    """A hot budget with the same room for children whatever the base."""
+    return max(base_bytes(pack, base_levels) + CHILD_ROOM_BYTES, smallest_hot_bytes(pack, base_levels))
+
+
+def levels_name(base_levels: Sequence[int]) -> str:
+    """`levels 0-2`"""
+    return f"levels 0-{base_levels[-1]}" if len(base_levels) > 1 else "level 0"
 
 
 def family_counter(pack: LensPack) -> Callable[[np.ndarray], np.ndarray]:

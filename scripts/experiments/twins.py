@@ -11,6 +11,9 @@ from experiments.theirs import BeforeAfter, Breakdown
 
 Record = dict[str, Any]
 
+ONE_AT_A_TIME = "one at a time"
+"""How the names of the baseline's rows begin."""
+
 METRICS: Mapping[str, tuple[str, Callable[[Record], float | None]]] = {
     "base lenses": ("", lambda row: row["base_lenses"]),
     "per-token overhead": ("ms", lambda row: row["token_ms"]["mean"]),
@@ -22,45 +25,49 @@ METRICS: Mapping[str, tuple[str, Callable[[Record], float | None]]] = {
 """What a table holds against what: its unit, and where a row has it."""
 
 
-def before_after(theirs: BeforeAfter, rows: Sequence[Record], pairs: Sequence[tuple[str, str, str]]) -> str:
-    """One table; `pairs` says (whose, row before, row after). A pair whose rows are not there is left out."""
+def before_after(theirs: BeforeAfter, rows: Sequence[Record], pairs: Sequence[tuple[str, str]]) -> str:
+    """One table; `pairs` names our rows before and after. A pair whose rows are not there is left out."""
     by_name = {row["name"]: row for row in rows}
-    there = [pair for pair in pairs if pair[1] in by_name and pair[2] in by_name]
+    there = [pair for pair in pairs if pair[0] in by_name and pair[1] in by_name]
     header = ["metric", f"theirs: {theirs.before}", f"theirs: {theirs.after}", "theirs: change"]
-    for whose, before, after in there:
-        header += [f"{whose}: {before}", f"{whose}: {after}", f"{whose}: change"]
+    for before, after in there:
+        header += [_title(before), _title(after), "change"]
     # What they printed comes first; all that we have to say beside it follows.
     names = [*theirs.metrics, *(name for name in METRICS if name not in theirs.metrics)]
     lines = []
     for name in names:
         unit, value = METRICS[name]
         cells = _change(*theirs.metrics.get(name, (None, None)))
-        for _, before, after in there:
+        for before, after in there:
             cells += _change(value(by_name[before]), value(by_name[after]))
         lines.append((f"{name}, {unit}" if unit else name, *cells))
     note = f"\n{theirs.note}\n" if theirs.note else ""
     return f"### {theirs.title}\n\n{table(header, lines)}{note}"
 
 
-def breakdown(theirs: Breakdown, rows: Sequence[Record], ours: Sequence[tuple[str, str]]) -> str:
-    """One table of components with their shares; `ours` says (whose, row)."""
+def breakdown(theirs: Breakdown, rows: Sequence[Record], ours: Sequence[str]) -> str:
+    """One table of components with their shares; `ours` names our rows."""
     by_name = {row["name"]: row for row in rows}
-    there = [(whose, by_name[name]) for whose, name in ours if name in by_name]
+    there = [by_name[name] for name in ours if name in by_name]
     header = ["component", "theirs: ms", "theirs: share"]
-    for whose, row in there:
-        header += [f"{whose}: {row['name']}, ms", "share"]
+    for row in there:
+        header += [f"{_title(row['name'])}, ms", "share"]
     total = sum(theirs.parts_ms.values())
     lines = []
     for part in COLUMNS:
         cells = [part, digits(theirs.parts_ms[part]), _share(theirs.parts_ms[part], total)]
-        for _, row in there:
+        for row in there:
             ms = row["parts_ms"][part]
             cells += [digits(ms), _share(ms, sum(row["parts_ms"].values()))]
         lines.append(cells)
     sums = ["sum", digits(total), "100 %"]
-    for _, row in there:
+    for row in there:
         sums += [digits(sum(row["parts_ms"].values())), "100 %"]
     return f"### {theirs.title}\n\n{table(header, [*lines, sums])}\n{theirs.note}\n"
+
+
+def _title(name: str) -> str:
+    return name if name.startswith(ONE_AT_A_TIME) else f"ours: {name}"
 
 
 def _change(before: float | None, after: float | None) -> list[str]:
