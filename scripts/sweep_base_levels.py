@@ -38,8 +38,10 @@ def plan(subject: Subject) -> Plan:
     ours, theirs_style = [], []
     for levels in prefixes:
         settings: dict[str, Any] = {"base_levels": levels, "prompt_events": "off", "prewarm": False}
-        ours.append(Watched(levels_name(levels), settings | {"hot_budget_bytes": roomy_hot_bytes(pack, levels)}))
-                lenses = sum(pack.hierarchy.families[f].rows for f in pack.hierarchy.base_families(levels))
+        ours.append(
+            Watched(levels_name(levels), settings | {"hot_budget_bytes": roomy_hot_bytes(pack, levels)})
+        )
+        lenses = sum(pack.hierarchy.families[f].rows for f in pack.hierarchy.base_families(levels))
         theirs_style.append(
             OneByOne(f"{ONE_AT_A_TIME}, {levels_name(levels)}", settings, lenses + MAX_CHILDREN)
         )

@@ -32,8 +32,9 @@ def before_after(theirs: BeforeAfter, rows: Sequence[Record], pairs: Sequence[tu
     header = ["metric", f"theirs: {theirs.before}", f"theirs: {theirs.after}", "theirs: change"]
     for before, after in there:
         header += [_title(before), _title(after), "change"]
-    # What they printed comes first; all that we have to say beside it follows.
-    names = [*theirs.metrics, *(name for name in METRICS if name not in theirs.metrics)]
+    names = list(theirs.metrics)
+    if "per-token overhead" in theirs.metrics:  # a table of the whole: what they did not print follows
+        names += [name for name in METRICS if name not in theirs.metrics]
     lines = []
     for name in names:
         unit, value = METRICS[name]
