@@ -10,7 +10,7 @@ sweep        a whole report of the kind: variants replayed, some of them in whol
 theirs       the reference's tables, as data
 twins        a table of the reference and ours beside it
 page         a sweep's report as Markdown, with its picture
-prewarming   its own: cold starts, overlap, verdict, page
+prewarming  cold starts with pre-warming and without; overlap, verdict and prewarming_page beside it
 loading      its own: ways to read families, page
 scoring      its own: ways to score, page
 """

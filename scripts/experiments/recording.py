@@ -5,7 +5,8 @@ A replay of a recording tells a monitor what the hook told it in the generation,
 Shapes: T rows of one sequence, D hidden size, G generated tokens.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 import torch
@@ -37,6 +38,11 @@ class Recording:
     def generated_rows(self) -> int:
         """Rows after the prompt's: one fewer than tokens were generated."""
         return len(self.rows_TD) - self.prompt
+
+    def until(self, new_tokens: int) -> Self:
+        """The same sequence, stopped after so many generated tokens."""
+        rows = min(len(self.rows_TD), self.prompt + new_tokens - 1)
+        return replace(self, token_T=self.token_T[: rows + 1], rows_TD=self.rows_TD[:rows])
 
     def states(self, config: InputConfig) -> tuple[Floats, Floats]:
         """Input states `[., D]` of the prompt (BOS left out) and of the generation."""

@@ -69,7 +69,7 @@ class Replayed:
     children_loaded: int
     """Lenses that were read from disk while rows were generated."""
     prompt_loaded: int
-    """Lenses that were read from disk before, the base left out."""
+    """Lenses that were read from disk for the prompts, the base left out."""
     requests: int
     hits: int
     """Of the requests of generated rows, those whose lenses were in memory. A request is a (position, family) pair; of
@@ -87,20 +87,14 @@ def replay(
     monitor: Monitor, host: Host, recordings: Sequence[Recording], *, start_ms: float = 0.0
 ) -> Replayed:
     """Tell a monitor, which must have a clock, what the hook told it when these were recorded."""
-    monitor.attach(host.model)  # the tap is not used: this is where a monitor learns of BOS
-    eos_ids = tuple(sorted(eos_ids_of(host.model)))
     digest = hashlib.sha256()
     seen: list[Seen] = []
     steps: dict[str, list[Step]] = {"prompt": [], "generation": []}
-    loaded_bytes = prompt_bytes = 0
-    before = monitor.stats().cache
+    before = monitor.stats().cache.generation
     for recording in recordings:
         first_step = len(monitor.clock.steps)
         monitor.events.clear()
-        at_begin = monitor.stats().cache.bytes_read
-        after_prompt = _play(monitor, recording, eos_ids)
-        prompt_bytes += after_prompt - at_begin
-        loaded_bytes += monitor.stats().cache.bytes_read - after_prompt
+        play(monitor, host, recording)
         add_to_digest(digest, monitor.events)
         seen += [
             (event.scored, event.logits, event.coverage.cut)
@@ -109,8 +103,7 @@ def replay(
         ]
         for step in monitor.clock.steps[first_step:]:
             steps[step.name].append(step)
-    after, pack = monitor.stats().cache, monitor.pack
-    generation, earlier = after.generation, before.generation
+    after, pack = monitor.stats().cache.generation, monitor.pack
     base = monitor.engine.base_count
     children = sum(len(concepts) - base for concepts, _, _ in seen)
     rows = max(1, len(seen))
@@ -124,10 +117,10 @@ def replay(
         digest=digest.hexdigest(),
         base_lenses=base,
         children_scored=children,
-        children_loaded=loaded_bytes // first_layer_bytes(pack),
-        prompt_loaded=prompt_bytes // first_layer_bytes(pack),
-        requests=generation.requests - earlier.requests,
-        hits=generation.hot_hits + generation.warm_hits - earlier.hot_hits - earlier.warm_hits,
+        children_loaded=lenses_read(steps["generation"], pack),
+        prompt_loaded=lenses_read(steps["prompt"], pack),
+        requests=after.requests - before.requests,
+        hits=after.hot_hits + after.warm_hits - before.hot_hits - before.warm_hits,
         floor_bytes=(base + children / rows) * lens_bytes(pack) + shared_bytes(pack),
     )
 
@@ -181,21 +174,20 @@ def replay_baseline(
     )
 
 
-def _play(monitor: Monitor, recording: Recording, eos_ids: tuple[int, ...]) -> int:
-    """One generation, as the hook tells of it; returns the bytes that the cache had read after the prompt."""
+def play(monitor: Monitor, host: Host, recording: Recording) -> None:
+    """Tell a monitor of one generation, as the hook does."""
+    monitor.attach(host.model)  # the tap is not used: this is where a monitor learns of BOS
     token_BT = recording.token_T[None]
+    eos_ids = tuple(sorted(eos_ids_of(host.model)))
     monitor.expect(GenerationPlan(token_BT[:, : recording.prompt], eos_ids))
-    start, read_bytes = 0, 0
+    start = 0
     for stop in range(recording.prompt, len(recording.rows_TD) + 1):
         tokens, mask = token_BT[:, start:stop], np.ones((1, stop - start), np.bool_)
         monitor.tokens_fed(tokens, mask, start == 0)
         monitor.observe(Forward(recording.rows_TD[None, start:stop], tokens, mask, start == 0))
-        if start == 0:
-            read_bytes = monitor.stats().cache.bytes_read
         start = stop
     monitor.finish_run(token_BT)
     monitor.expect(None)
-    return read_bytes
 
 
 def started_ms(begin_s: float) -> float:
@@ -206,6 +198,11 @@ def started_ms(begin_s: float) -> float:
 def lens_ms(step: Step) -> float:
     """A step without the host's part."""
     return step.total_ms - step.parts_ms.get(Component.HOST, 0.0)
+
+
+def lenses_read(steps: Sequence[Step], pack: LensPack) -> int:
+    """Lenses that were read from disk in these steps."""
+    return sum(step.counts.get("bytes read", 0) for step in steps) // first_layer_bytes(pack)
 
 
 def mean_parts(steps: Sequence[Step]) -> dict[str, float]:

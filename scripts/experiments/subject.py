@@ -158,7 +158,7 @@ def levels_name(base_levels: Sequence[int]) -> str:
     return f"levels 0-{base_levels[-1]}" if len(base_levels) > 1 else "level 0"
 
 
-def family_counter(pack: LensPack) -> Callable[[np.ndarray], np.ndarray]:
+def families_of(pack: LensPack) -> Callable[[np.ndarray], np.ndarray]:
     """A function from concept indices to the indices of their families, each once."""
     family_N = np.array([concept.family for concept in pack.hierarchy.concepts])
     return lambda concepts: np.unique(family_N[concepts])
