@@ -42,20 +42,7 @@ class Subject:
 
     def to_json(self) -> dict[str, object]:
         """What a report says of them."""
-        config = self.pack.config
-        return {
-            "pack": self.pack.path.name,
-            "pack_identity": self.pack.identity,
-            "synthetic": "synthetic" in config.provenance,
-            "host": self.host.id,
-            "hidden_size": config.host.hidden_size,
-            "lenses": config.concepts,
-            "families": config.families,
-            "lens": f"{config.lens.kind} {'-'.join(map(str, config.lens.widths))}, {config.lens.dtype}",
-            "base_levels": list(config.base_levels),
-            "top_k": config.top_k,
-            "load_threshold": config.load_threshold,
-        }
+        return pack_json(self.pack) | {"host": self.host.id}
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -65,6 +52,24 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--work", type=Path, default=WORK, help="where packs and per-lens files are made and kept"
     )
+
+
+def pack_json(pack: LensPack) -> dict[str, object]:
+    """What a report says of a pack, and of the host that it is for."""
+    config = pack.config
+    return {
+        "pack": pack.path.name,
+        "pack_identity": pack.identity,
+        "synthetic": "synthetic" in config.provenance,
+        "host": config.host.id,
+        "hidden_size": config.host.hidden_size,
+        "lenses": config.concepts,
+        "families": config.families,
+        "lens": f"{config.lens.kind} {'-'.join(map(str, config.lens.widths))}, {config.lens.dtype}",
+        "base_levels": list(config.base_levels),
+        "top_k": config.top_k,
+        "load_threshold": config.load_threshold,
+    }
 
 
 def open_subject(pack: Path | None, host: str | None, work: Path, progress: Progress) -> Subject:
