@@ -24,10 +24,19 @@ from runtime.config import MonitorConfig
 from runtime.environment import FAITHFUL, Finding, check_memory, free_memory_bytes, refused
 from runtime.generate import encode
 from runtime.hook import Rows, Tap
-from runtime.host import FP32_ON_CPU_BYTES, Host, check_device, hub_state, load_host, on_disk
+from runtime.host import (
+    FP32_ON_CPU_BYTES,
+    Host,
+    check_device,
+    hub_state,
+    load_host,
+    on_disk,
+    random_dtype,
+)
 from runtime.known import PROMPT, KnownScores, difference, dtype_of, tolerance
 from runtime.monitor import Monitor, check_host
 from runtime.packs import choose_pack, host_of
+from runtime.random_host import RandomHost, is_random
 from runtime.session import format_bytes
 
 _NEW_TOKENS = 4
@@ -122,10 +131,13 @@ def check_budgets(pack: LensPack, config: MonitorConfig) -> Finding:
 # The host.
 
 
-def find_host(name: PathLike, revision: str | None) -> Path | Finding:
-    """Where the host's files are on this machine, or what to do when they are not. Nothing is fetched."""
+def find_host(name: PathLike, revision: str | None) -> PathLike | Finding:
+    """Where the host's files are on this machine, or what to do when they are not. Nothing is fetched.
+
+    A host of random weights has no files and is where its name is.
+    """
     try:
-        found = on_disk(name, revision)
+        found = RandomHost.parse(name).id if is_random(name) else on_disk(name, revision)
     except HostError as error:
         return refused("host", error)
     if found is not None:
@@ -296,13 +308,24 @@ def _lens_bytes(pack: LensPack) -> int:
     return sum(pack.family_bytes(family) for family in range(pack.config.families))
 
 
-def _needs(pack: LensPack | None, config: MonitorConfig, host: Path, device: str | None) -> dict[str, int]:
-    """What host and lenses take of the host's memory, as `check_memory` wants it."""
+def _host_bytes(host: PathLike, device: str | None) -> int:
+    """What a host takes of the host's memory: nothing on an accelerator."""
     where = check_device(device)
     on_cpu = not torch.accelerator.is_available() if where is None else where.type == "cpu"
-    host_bytes = sum(file.stat().st_size for file in host.glob("*.safetensors")) if on_cpu else 0
-    if host_bytes <= FP32_ON_CPU_BYTES:
-        host_bytes *= 2  # such a one is widened to fp32 if it is stored shorter
+    if not on_cpu:
+        return 0
+    if is_random(host):
+        random = RandomHost.parse(host)
+        return random.weights * random_dtype(random, where).itemsize
+    stored = sum(file.stat().st_size for file in Path(host).glob("*.safetensors"))
+    return stored * 2 if stored <= FP32_ON_CPU_BYTES else stored  # a small one is widened to fp32
+
+
+def _needs(
+    pack: LensPack | None, config: MonitorConfig, host: PathLike, device: str | None
+) -> dict[str, int]:
+    """What host and lenses take of the host's memory, as `check_memory` wants it."""
+    host_bytes = _host_bytes(host, device)
     if pack is None:
         return {"host_bytes": host_bytes, "base_bytes": 0, "lens_bytes": 0}
     whole = _lens_bytes(pack)

@@ -1,5 +1,7 @@
 """Loads a host: a language model and its tokenizer, from a directory or a model hub, onto a device.
 
+A name such as `random:gemma-3-4b` is a shape instead, and its host is made on the spot (see `random_host`). Else:
+
 1. A hub id is first fetched (or found in the hub's cache), so that everything after works on a directory.
 2. The weights are checked to be whole before anything reads them.
 3. transformers loads them, quietly; weights that are missing are an error, never random numbers.
@@ -26,6 +28,7 @@ from lenses.errors import ConfigError, HostError, PackFormatError
 from lenses.files import PathLike, local_path
 from lenses.text import one_line, quoted, read_json
 from runtime.blocks import host_id
+from runtime.random_host import RandomHost, is_random
 
 FP32_ON_CPU_BYTES = 1 << 30
 """bf16 weights up to this size are widened to fp32 on a CPU, which most CPUs compute faster; larger ones stay
@@ -45,8 +48,8 @@ class Host:
     tokenizer: Any
     id: str
     """What its configuration calls itself (`host_id`), or else the hub id or directory that was asked for."""
-    path: Path
-    """Where its files are: the directory, or the hub's snapshot of them."""
+    path: Path | None
+    """Where its files are: the directory, or the hub's snapshot of them; None for one of random weights."""
 
 
 _VOCABULARIES = ["tokenizer.json", "tekken.json", "vocab.*", "*.model"]
@@ -60,15 +63,21 @@ def load_host(
     device: str | torch.device | None = None,
     dtype: torch.dtype | None = None,
 ) -> Host:
-    """Load a host from a directory, or by its hub id at a revision.
+    """Load a host from a directory, by its hub id at a revision, or by its shape with random weights.
 
     `device` is `cpu`, `cuda`, `cuda:1` and so on, or `auto` to spread it over all there are; None takes an
     accelerator where there is one. `dtype` None keeps the stored one, except that a CPU gets fp32 for fp16
-    and for small bf16 models (see FP32_ON_CPU_BYTES), and that Gemma-3 never gets fp16. Raises HostError,
-    and ConfigError for a device that is not there.
+    and for small bf16 models (see FP32_ON_CPU_BYTES), and that Gemma-3 never gets fp16; random weights count as
+    stored in bf16. Raises HostError, and ConfigError for a device that is not there.
     """
     where = check_device(device)
     title = quoted(os.fspath(name))
+    if is_random(name):
+        if revision is not None:
+            raise HostError(
+                f"host {title} is made of its name and has no revision {quoted(revision)}; leave it out"
+            )
+        return _load_random(RandomHost.parse(name), title, where, dtype)
     path = _directory(name, revision)
     with quiet():
         config = _read_config(path, title)
@@ -134,17 +143,48 @@ def _dtype(
     gemma = text.model_type.startswith("gemma3")
     if asked is not None:
         if gemma and asked == torch.float16:
-            raise HostError("Gemma-3 overflows in float16; load it in bfloat16 or float32")
+            raise HostError(_NO_FP16)
         return asked
     stored = text.dtype or config.dtype
-    on_cpu = device.type == "cpu" if device is not None else not torch.accelerator.is_available()
-    if on_cpu:
+    if _is_on_cpu(device):
         small = sum(file.stat().st_size for file in path.glob("*.safetensors")) <= FP32_ON_CPU_BYTES
         if stored == torch.float16 or (stored == torch.bfloat16 and small):
             return torch.float32
     elif gemma and stored == torch.float16:
         return torch.bfloat16
     return "auto"
+
+
+_NO_FP16 = "Gemma-3 overflows in float16; load it in bfloat16 or float32"
+
+
+def _is_on_cpu(device: torch.device | None) -> bool:
+    return device.type == "cpu" if device is not None else not torch.accelerator.is_available()
+
+
+# A host of random weights.
+
+
+def _load_random(
+    random: RandomHost, title: str, device: torch.device | None, asked: torch.dtype | None
+) -> Host:
+    if asked == torch.float16:
+        raise HostError(_NO_FP16)
+    where = check_device(None) if device is None else device  # one device holds the largest of them
+    assert where is not None
+    with quiet():
+        try:
+            model = random.model(device=where, dtype=asked or random_dtype(random, where))
+        except torch.OutOfMemoryError as error:
+            raise _too_large(title, where) from error
+        tokenizer = random.tokenizer()
+    return Host(model, tokenizer, random.id, None)
+
+
+def random_dtype(random: RandomHost, device: torch.device | None) -> torch.dtype:
+    """What a host of random weights is made in where nobody says: what one of its size in bf16 would be loaded in."""
+    small = random.weights * torch.bfloat16.itemsize <= FP32_ON_CPU_BYTES
+    return torch.float32 if small and _is_on_cpu(device) else torch.bfloat16
 
 
 # Where the host comes from.
@@ -240,6 +280,13 @@ def _damaged(title: str, error: object) -> HostError:
     return HostError(f"host {title} cannot be loaded: {one_line(first)}; check its files, or fetch it again")
 
 
+def _too_large(title: str, device: torch.device | None) -> HostError:
+    return HostError(
+        f"host {title} does not fit into the memory of {device or 'all devices'}; give device auto or "
+        "cpu, or a smaller host"
+    )
+
+
 def _read_config(path: Path, title: str) -> Any:
     from transformers import AutoConfig
 
@@ -281,10 +328,7 @@ def _load_model(
             output_loading_info=True,
         )
     except torch.OutOfMemoryError as error:
-        raise HostError(
-            f"host {title} does not fit into the memory of {device or 'all devices'}; give device auto or "
-            "cpu, or a smaller host"
-        ) from error
+        raise _too_large(title, device) from error
     except (OSError, ValueError, RuntimeError, TypeError, KeyError) as error:
         raise _damaged(title, error) from error
     for what, keys in (("missing", found["missing_keys"]), ("of the wrong shape", found["mismatched_keys"])):

@@ -41,7 +41,7 @@ from train_lenses import parse as train_lenses_arguments
 
 from lenses.concept import Hierarchy
 from lenses.config import InputConfig
-from lenses.errors import ConfigError
+from lenses.errors import ConfigError, HostError
 from lenses.files import write_atomically
 from lenses.importers.wordnet import Synset, WordNet, read_wordnet
 from lenses.training import Samples, TrainingConfig
@@ -119,6 +119,10 @@ def build(arguments: argparse.Namespace, command: Sequence[str], progress: Progr
 
 def configuration(arguments: argparse.Namespace, host: Host) -> Record:
     """Everything that the numbers depend on, code and libraries aside."""
+    if host.path is None:
+        raise HostError(
+            f"host {host.id} has random weights, which lenses learn nothing from; give a trained one"
+        )
     return {
         "wordnet_sha256": sha256_of([arguments.wordnet / name for name in ("index.noun", "data.noun")]),
         "concepts_sha256": sha256_of([arguments.concepts]),

@@ -17,7 +17,7 @@ LEVELS = [
     {"runtime.engine"},
     {"runtime.rows", "runtime.kept"},
     {"runtime.plan"},
-    {"runtime.blocks"},
+    {"runtime.blocks", "runtime.random_host"},
     {"runtime.hook", "runtime.host", "runtime.generate"},
     {"runtime.monitor", "runtime.sink", "runtime.known", "runtime.trend"},
     {"runtime.session"},
