@@ -37,7 +37,7 @@ Ints = NDArray[np.int64]
 
 _SEEN_AS = {"bf16": np.uint16, "fp32": np.float32, "int8": np.int8}
 """How the kernels see a stored number; bf16 is the upper half of an fp32."""
-_BYTES_WORTH_A_THREAD = 1 << 19
+_BYTES_WORTH_A_THREAD = 1 << 22
 """Below this many stored bytes times states, handing work to a second thread costs more than it saves."""
 
 

@@ -10,7 +10,6 @@ family). A memory map is slower when cold and cannot be counted in a budget.
 Shapes: D hidden size, N concepts, h1 the width of the first layer, C columns of a first layer (D, or R of compact).
 """
 
-import os
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -42,7 +41,7 @@ from lenses.grade import UNMEASURED, grade
 from lenses.hub import locate, upload
 from lenses.lens import Heads, Lens
 from lenses.quantise import dequantise_rows
-from lenses.store import PackDirectory, byte_view, file_sha256, sha256_of
+from lenses.store import PackDirectory, ShortFile, byte_view, file_sha256, read_span
 from lenses.text import one_line
 from lenses.writer import TORCH_DTYPES, copy_host, host_names, refuse_to_replace, write_files
 
@@ -244,19 +243,14 @@ class LensPack:
     def _read(self, family: int, *, check: bool) -> torch.Tensor:
         stored = self._stored[family]
         buffer = torch.empty(stored.size_bytes, dtype=torch.uint8, device="cpu")
-        view = byte_view(buffer)
-        done = 0
         try:
-            while done < len(view) and (
-                read := os.preadv(stored.descriptor, [view[done:]], stored.start + done)
-            ):
-                done += read  # one call, but for families beyond the 2 GiB that one call may read
+            sha256 = read_span(stored.descriptor, stored.start, byte_view(buffer), hashed=check)
         except OSError as error:
             raise self._damaged(family, f"cannot be read ({one_line(error.strerror or error)})") from error
-        if done < len(view):
-            raise self._damaged(family, f"is truncated to {done} of {len(view)} bytes")
+        except ShortFile as error:
+            raise self._damaged(family, f"is truncated to {error.found} of {len(buffer)} bytes") from error
         if check:
-            if sha256_of(buffer) != stored.sha256:
+            if sha256 != stored.sha256:
                 raise self._damaged(family, "has not the bytes that were written (sha256 differs)")
             if not _is_finite(buffer, self.config.lens.dtype):
                 raise self._damaged(family, "holds weights that are not finite")

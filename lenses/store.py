@@ -9,6 +9,7 @@ import os
 import shutil
 import stat
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
     import torch
 
 _CHUNK_BYTES = 1 << 20
+_PIECE_BYTES = 1 << 19
+"""What is hashed while the next is read."""
+_MOST_AT_ONCE = 1 << 30
+"""One call reads less than 2 GiB."""
+_hasher = ThreadPoolExecutor(1, thread_name_prefix="pack-hasher")
 
 
 class PackDirectory:
@@ -136,6 +142,42 @@ def save_tensors(tensors: "dict[str, torch.Tensor]", path: Path) -> None:
         raise WriteError(
             f"cannot write {one_line(path)}: {one_line(error)}; free some space or choose another place"
         ) from error
+
+
+class ShortFile(Exception):
+    """A file ended before what was to be read; `found` bytes were there."""
+
+    def __init__(self, found: int) -> None:
+        super().__init__(found)
+        self.found = found
+
+
+def read_span(descriptor: int, start: int, into: memoryview, *, hashed: bool) -> str | None:
+    """Reads a span of an open file into memory; returns its sha256 in hexadecimal if it is to be `hashed`.
+
+    The kernel is told of the whole span first, so that the disk works while the first bytes are copied; and a thread
+    hashes each piece while the next is read, since hashing is as slow as the disk. Raises ShortFile, OSError.
+    """
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(descriptor, start, len(into), os.POSIX_FADV_WILLNEED)
+    digest = hashlib.sha256() if hashed else None
+    beside = digest is not None and len(into) > _PIECE_BYTES
+    hashing: Future[None] | None = None
+    done = 0
+    while done < len(into):
+        piece = into[done : done + (_PIECE_BYTES if beside else _MOST_AT_ONCE)]
+        read = os.preadv(descriptor, [piece], start + done)
+        if not read:
+            raise ShortFile(done)
+        if digest is not None:
+            if beside:
+                hashing = _hasher.submit(digest.update, piece[:read])  # one thread, so in order
+            else:
+                digest.update(piece[:read])
+        done += read
+    if hashing is not None:
+        hashing.result()
+    return None if digest is None else digest.hexdigest()
 
 
 def byte_view(tensor: "torch.Tensor") -> memoryview:

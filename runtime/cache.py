@@ -250,7 +250,9 @@ class FamilyCache:
             here = {family for family in wanted if self._is_here(family)}
             # Not those that are here: on a GPU a reader would promote them, and they would be here no more.
             plan = self._plan([family for family in wanted if family not in here], {*wanted, *spare})
-        self._handed_over += self._hand_over(plan, self._carry)
+        started = self._hand_over(plan, self._carry)
+        with self._changed:
+            self._handed_over += started
         return here
 
     def prefetch(self, families: Iterable[int]) -> None:
@@ -349,9 +351,10 @@ class FamilyCache:
         """Raise the error of a read that nobody waited for, if there is one."""
         done: list[Future[None]] = []
         under_way: list[Future[None]] = []
-        for future in self._handed_over:
-            (done if future.done() else under_way).append(future)
-        self._handed_over = under_way
+        with self._changed:
+            for future in self._handed_over:
+                (done if future.done() else under_way).append(future)
+            self._handed_over = under_way
         for future in done:
             future.result()
 
@@ -370,11 +373,17 @@ class FamilyCache:
         with self._changed:
             if self._waiting:
                 return
-            for family in list(asked.pending):
-                if family not in self._tiers.hot or family in self._in_flight:
-                    return
-                group.resident[family] = self._tiers.hot.hold(family)
-                self._settle(family, "cold" if family in asked.absent else "hot", group, asked)
+            hot = self._tiers.hot
+            held: list[int] = []
+            for family in asked.pending:
+                if family not in hot or family in self._in_flight:
+                    break
+                group.resident[family] = hot.hold(family)
+                held.append(family)
+            for found in ("hot", "cold"):
+                self._settle(
+                    [f for f in held if (f in asked.absent) == (found == "cold")], found, group, asked
+                )
 
     def _gather_here(self, group: Group, asked: _Asked, spare: Collection[int]) -> None:
         """Move the families that need no read and have room beside each other; waits for nothing."""
@@ -389,7 +398,7 @@ class FamilyCache:
         """Bring a claimed family into its group, and count its requests."""
         if transfer is not None:
             self._carry(transfer, into=group)
-        self._settle(family, "cold" if family in asked.absent else found, group, asked)
+        self._settle([family], "cold" if family in asked.absent else found, group, asked)
 
     def _claim_here(
         self, family: int, group: Group, wanted: Collection[int], spare: Collection[int]
@@ -449,21 +458,25 @@ class FamilyCache:
                     self._waiting.remove(ticket)
                     self._changed.notify_all()
 
-    def _settle(self, family: int, found: Tier, group: Group, asked: _Asked) -> None:
-        """Count a family's requests and say where it was found, or why it failed; it is not pending any more."""
-        count, phase = asked.pending.pop(family), asked.phase
-        with self._changed:
-            self._served[phase, "requests"] += count
+    def _settle(self, families: Sequence[int], found: Tier, group: Group, asked: _Asked) -> None:
+        """Count the requests for families found in one tier, or failed; they are not pending any more."""
+        served: Counter[str] = Counter()
+        for family in families:
+            count = asked.pending.pop(family)
+            served["requests"] += count
             if family in group.resident:
                 group.origin[family] = found
                 if count:
-                    self._served[phase, found] += 1
-                    self._served[phase, "hot"] += count - 1
+                    served[found] += 1
+                    served["hot"] += count - 1
             else:
                 again = asked.again.get(family, 0)
                 group.failed[family] = self._quarantined[family]
-                self._served[phase, "failed"] += count + again
-                self._served[phase, "cold"] -= again
+                served["failed"] += count + again
+                served["cold"] -= again
+        with self._changed:
+            for name, count in served.items():
+                self._served[asked.phase, name] += count
 
     def _release(self, group: Group) -> None:
         with self._changed:

@@ -59,7 +59,8 @@ class Step:
     parts_ms: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     """Component to its exclusive milliseconds."""
     counts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
-    """What was counted in the step, by name."""
+    """What was counted in the step, by name: `families hot` and `lenses hot`, `warm` and `cold`: what the step's
+    levels brought to where it is scored, by the tier where it was; one that serves several positions once."""
     total_ms: float = 0.0
     """The step as a whole, by two readings of its own."""
     device_parts: list[tuple[str, Any, Any]] = field(default_factory=list)

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 from lenses.bank import Bank
-from lenses.errors import ConfigError
+from lenses.errors import ConfigError, PackIntegrityError
 from lenses.lens import Floats
 from lenses.pack import LensPack
 from runtime.cache import FamilyCache, Group
@@ -61,11 +61,11 @@ class Engine:
         base = hierarchy.base_families(base_levels)
         self.base_count = sum(hierarchy.families[family].rows for family in base)
         """How many lenses the base has."""
-        resident = base
+        bank, resident = None, base
         if config.exhaustive:
             everything = hierarchy.base_families(range(max_level + 1))
-            if sum(map(pack.family_bytes, everything)) <= config.hot_budget_bytes:
-                resident = everything  # what is scored at every position lies end to end, where it fits
+            bank = _bank_of_all(pack, everything, config.hot_budget_bytes, device)
+            resident = base if bank is None else everything
         self.cache = FamilyCache(
             pack,
             families=len(hierarchy.families),
@@ -75,7 +75,7 @@ class Engine:
             device=device,
             clock=clock,
         )
-        self.bank = Bank(pack, resident, device=device)
+        self.bank = bank or Bank(pack, base, device=device)
         self._base = np.flatnonzero(np.isin(hierarchy.levels[self.bank.base_ids], base_levels))
         self.expansion = Expansion(
             hierarchy,
@@ -196,6 +196,8 @@ class Engine:
             logits = self.bank.score_families(group.resident, left, inputs_PC)
         for family, origin in group.origin.items():
             positions = left[family]
+            self._clock.count(f"families {origin}")
+            self._clock.count(f"lenses {origin}", len(self._families[family]))
             for position, logits_F in zip(positions, logits[family], strict=True):
                 walks[position].scores.add(self._families[family], logits_F)
                 walks[position].level.add(self._families[family], logits_F)
@@ -255,6 +257,21 @@ def _lacking(choice: Choice, left: Container[int]) -> Choice:
     """What is left of a choice."""
     kept = [(f, odds) for f, odds in zip(choice.families, choice.odds, strict=True) if f in left]
     return Choice(tuple(family for family, _ in kept), tuple(odds for _, odds in kept), 0)
+
+
+def _bank_of_all(
+    pack: LensPack, families: Sequence[int], budget_bytes: int, device: torch.device
+) -> Bank | None:
+    """Everything end to end, to be scored in one call; None where it does not fit, or a family is damaged.
+
+    Then families come through the cache, which names what cannot be read and goes on without it.
+    """
+    if sum(map(pack.family_bytes, families)) > budget_bytes:
+        return None
+    try:
+        return Bank(pack, families, device=device)
+    except PackIntegrityError:
+        return None
 
 
 def wanted_by(choices: Sequence[Choice]) -> dict[int, list[int]]:

@@ -27,7 +27,7 @@ def format_word(word: Word, tokenizer: object, show: int, trends: Sequence[Trend
     concepts = ", ".join(f"{score.concept.name} {format_probability(score)}" for score in event.leaves(show))
     notes = [concepts or f"not scored: {event.state}"]
     if event.coverage.pending:
-        notes.append(f"[… {event.coverage.pending} lenses to come]")
+        notes.append(f"[{event.coverage.pending} lenses to come]")
     if event.coverage.failed:
         notes.append(f"[{event.coverage.failed} lenses not scored: {', '.join(event.failed) or event.state}]")
     text = f"'{one_line(word.text)}'" if word.text else special_name(tokenizer, word.token)

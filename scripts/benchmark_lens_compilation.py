@@ -131,7 +131,11 @@ def bank_ways(stack: Stack, place: Path, opened: ExitStack, progress: Progress) 
         packs[dtype] = pack
         bank = Bank(pack, range(len(pack.hierarchy.families)), backend=backend)
         opened.callback(bank.close)
-        yield Way(name, bank.score_base, stack.size_bytes(_ITEM_BYTES[dtype]), stack.lenses)
+        yield Way(name, partial(_score_bank, bank), stack.size_bytes(_ITEM_BYTES[dtype]), stack.lenses)
+
+
+def _score_bank(bank: Bank, states_BD: Floats) -> Floats:
+    return bank.score_base(bank.inputs(states_BD))
 
 
 def make_pack(stack: Stack, directory: Path, dtype: str) -> LensPack:

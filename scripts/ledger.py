@@ -162,8 +162,8 @@ class Ready:
 
     def _change(self, name: HostChange) -> AbstractContextManager[object]:
         if name not in self._changes:
-            make = {"fused QKV": FusedQKV, "compiled": CompiledBlocks}[name]
-            self._changes[name] = make(self._host.model)
+            model = self._host.model
+            self._changes[name] = FusedQKV(model) if name == "fused QKV" else CompiledBlocks(model)
         return self._changes[name]
 
     def _monitor(self, variant: Variant) -> Monitor:

@@ -1,7 +1,7 @@
 """Families that come when a test says so: reads wait at a gate. No sleep, and no test that hangs."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import wait
 from contextlib import contextmanager
 
@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from lenses.pack import LensPack
+from runtime.kept import KeptRows
 from runtime.monitor import Monitor
+from runtime.rows import Sequence
 
 PATIENCE_S = 20.0
 """How long a read waits before it says that nobody let it through; none should."""
@@ -83,3 +85,21 @@ def gated(pack: LensPack) -> Iterator[Gate]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(LensPack, "read_family", read)
         yield gate
+
+
+def no_read_before_the_end(patch: Callable[[object, str, object], None] = setattr) -> None:
+    """Let the reads of the readers wait until a generation has ended, in every monitor of this process."""
+    over = threading.Event()
+    read_family, finish = LensPack.read_family, KeptRows.finish
+
+    def read(self: LensPack, family: int) -> torch.Tensor:
+        if threading.current_thread().name.startswith("family-reader"):
+            assert over.wait(PATIENCE_S), "no generation has ended"
+        return read_family(self, family)
+
+    def end(self: KeptRows, sequence: Sequence | None = None) -> None:
+        over.set()
+        finish(self, sequence)
+
+    patch(LensPack, "read_family", read)
+    patch(KeptRows, "finish", end)

@@ -13,7 +13,7 @@ LEVELS = [
     {"runtime.branches", "runtime.transcript"},
     {"runtime.events", "runtime.notebook", "runtime.table"},
     {"runtime.expansion", "runtime.cache"},
-    {"runtime.walk"},
+    {"runtime.walk", "runtime.device_walk"},
     {"runtime.engine"},
     {"runtime.rows", "runtime.kept"},
     {"runtime.plan"},

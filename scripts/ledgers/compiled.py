@@ -1,8 +1,8 @@
 """A host whose blocks are compiled, as long as a `with` lasts.
 
-Each block's forward by itself, and not the model's: a graph of the whole would go around the hook that a monitor watches
-through, or break at it. Embedding, last norm and output stay as they are. Shapes are left open, so that a cache that
-grows does not compile a block anew at every token; the first forwards still compile, so warm up with every length.
+Each block's forward by itself, and not the model's: a graph of the whole would go around the hook that a monitor
+watches through, or break at it. Embedding, last norm and output stay as they are. Dynamo leaves open what it has seen
+to change, so a cache that grows does not compile at every token; the first forwards do: warm up with every length.
 """
 
 import warnings

@@ -64,7 +64,8 @@ class _First(nn.Module):
         """What was computed for the calls that follow."""
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        first, *self.rest = nn.functional.linear(inputs, self.weight, self.bias).split(self._widths, dim=-1)
+        fused = nn.functional.linear(inputs, self.weight, self.bias)
+        first, *self.rest = torch.split(fused, self._widths, dim=-1)
         return first
 
 

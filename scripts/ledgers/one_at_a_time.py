@@ -23,11 +23,11 @@ from runtime.walk import Scores, Walk
 
 
 class OneAtATimeMonitor(Monitor):
-    """A monitor over the per-lens files of `directory` (`baseline.files.export_baseline`)."""
+    """A monitor over the per-lens files of `directory` (`baseline.files.export_baseline`), all read at the start."""
 
     def __init__(self, pack: LensPack, config: MonitorConfig, directory: Path) -> None:
         super().__init__(pack, config)
-        self.engine: Engine = _OneAtATimeEngine(OneAtATime(pack, directory, config), self.engine)  # type: ignore[assignment]
+        self.engine: Engine = _OneAtATimeEngine(OneAtATime(pack, directory, config, max_loaded_lenses=None), self.engine)  # type: ignore[assignment]
 
 
 class _OneAtATimeEngine:

@@ -147,7 +147,7 @@ def control(subject: Subject, task: Task) -> str:
     try:
         seen = subject.run(task)
     finally:
-        del monitor.observe  # type: ignore[method-assign]
+        del monitor.observe
     try:
         agree_nearly("control", seen, reference, config=monitor.config, tolerance=HOST_LOGIT, gap=_never)
     except Differs as error:

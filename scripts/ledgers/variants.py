@@ -1,7 +1,7 @@
 """The rows of the ledger: each says what it changes of the project's default, and how far its runs must agree with it.
 
-The default: the prompt in one pass, every generated token read when it comes, lenses scored by the bank, all families in
-memory, whoever lacks one waits, the host as it was loaded. Knows no times.
+The default: the prompt in one pass, every generated token read when it comes, lenses scored by the bank, all families
+in memory, whoever lacks one waits, the host as it was loaded. Knows no times.
 """
 
 from dataclasses import dataclass
@@ -57,7 +57,7 @@ VARIANTS = (
         "generated tokens are read and scored in sixteens",
         settings=(("read_every", 16),),
     ),
-    Variant("one module at a time", "a module a lens instead of the bank", banked=False),
+    Variant("one module at a time", "a module a lens, all in memory, instead of the bank", banked=False),
     Variant(
         "prompt token by token + one module at a time",
         "as systems begin: one token, one lens at a time",

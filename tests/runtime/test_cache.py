@@ -598,6 +598,244 @@ def test_close_ends_the_readers_and_may_be_repeated(copies: bool) -> None:
         origin(cache, 0)
 
 
+# ---- requests that do not wait ----
+
+
+def ask(
+    cache: FamilyCache, families: Sequence[int], *, wait: bool = False, again: bool = False, **spare: Any
+) -> dict[int, str]:
+    """Request families, once each; where those that were served came from, `failed` for those that cannot be read."""
+    counts = dict.fromkeys(families, 0 if again else 1)
+    before = dict.fromkeys(families, 1) if again else None
+    found: dict[int, str] = {}
+    for group in cache.request(counts, "generation", wait=wait, again=before, **spare):
+        found |= group.origin | dict.fromkeys(group.failed, "failed")
+    return found
+
+
+def come(cache: FamilyCache) -> None:
+    """Wait for all reads that were handed over."""
+    wait(cache._handed_over, PATIENCE_S)
+
+
+@each_mode
+def test_what_is_here_is_served_and_the_reads_of_the_rest_begin(copies: bool) -> None:
+    source = Source([1] * 4)
+    with cache_of(source, hot=2, warm=4, copies=copies) as cache:
+        origins(cache, [0])
+        origins(cache, [1, 2])  # 0 is warm now
+        reading = threading.Event()
+        source.on_read = lambda family: reading.wait(PATIENCE_S)
+        found = ask(cache, [2, 3, 0])
+        assert found == {2: "hot", 0: "warm"}
+        reading.set()
+        come(cache)
+        assert source.log == [0, 1, 2, 3]
+        assert ask(cache, [3], again=True) in ({3: "hot"}, {3: "warm"})
+        counts = cache.stats().generation
+        assert (counts.requests, counts.cold_misses) == (6, 4)
+        assert (counts.hot_hits, counts.warm_hits, counts.failed) == (1, 1, 0)
+        assert cache.stats().prefetched == 0
+
+
+def test_who_asks_for_several_positions_misses_for_each_that_is_not_served() -> None:
+    source = Source([1, 1])
+    gate = threading.Event()
+    source.on_read = lambda family: gate.wait(PATIENCE_S)
+    with cache_of(source, hot=2, warm=0) as cache:
+        assert list(cache.request({0: 3}, "prompt", wait=False)) == []
+        assert (cache.stats().prompt.requests, cache.stats().prompt.cold_misses) == (3, 3)
+        gate.set()
+        come(cache)
+        # Two more positions ask for it now, for which it is hot; the three are not counted again.
+        (group,) = cache.request({0: 2}, "prompt", wait=False, again={0: 3})
+        assert group.origin == {0: "hot"}
+        counts = cache.stats().prompt
+        assert (counts.requests, counts.cold_misses, counts.hot_hits) == (5, 3, 2)
+
+
+@each_mode
+def test_a_family_that_is_found_damaged_later_fails_all_who_asked(copies: bool) -> None:
+    source = Source([1, 1])
+    source.damaged = {0}
+    with cache_of(source, hot=2, warm=0, copies=copies) as cache:
+        gate = threading.Event()
+        source.on_read = lambda family: gate.wait(PATIENCE_S)
+        assert ask(cache, [0, 1]) == {}
+        assert cache.stats().generation.cold_misses == 2
+        gate.set()
+        come(cache)
+        assert ask(cache, [0, 1], again=True) == {0: "failed", 1: "hot"}
+        counts = cache.stats().generation
+        assert (counts.requests, counts.cold_misses, counts.failed) == (2, 1, 1)
+
+
+@each_mode
+def test_who_waits_gets_what_is_here_first_and_the_rest_as_it_comes(copies: bool) -> None:
+    source = Source([1] * 4)
+    with cache_of(source, hot=4, warm=0, copies=copies, readers=2) as cache:
+        origins(cache, [3])
+        all_there = threading.Barrier(3)
+        source.on_read = lambda family: all_there.wait(PATIENCE_S)
+        groups = cache.request(dict.fromkeys([0, 1, 3], 2), "generation", wait=True)
+        assert next(groups).origin == {3: "hot"}
+        all_there.wait(PATIENCE_S)  # both reads are under way
+        rest = [dict(group.origin) for group in groups]
+        assert {family: found for group in rest for family, found in group.items()} == {0: "cold", 1: "cold"}
+        counts = cache.stats().generation
+        assert (counts.requests, counts.cold_misses, counts.hot_hits) == (7, 3, 4)
+
+
+@each_mode
+def test_in_the_smallest_budget_a_read_begins_once_its_place_was_used(copies: bool) -> None:
+    source = Source([1] * 3)
+    with cache_of(source, hot=1, warm=0, copies=copies) as cache:
+        origins(cache, [0])
+        assert ask(cache, [1, 0]) == {0: "hot"}  # 1 has no room beside 0, and has it when 0 was used
+        come(cache)
+        assert source.log == [0, 1]
+        assert ask(cache, [2], spare=[1]) == {}  # 1 is awaited: no room
+        assert source.log == [0, 1]
+        assert cache.start([1, 2]) == {1}
+        assert ask(cache, [1], again=True, spare=[2]) == {1: "hot"}
+        assert cache.start([2]) == set()
+        come(cache)
+        assert ask(cache, [2], again=True) == {2: "hot"}
+        assert source.log == [0, 1, 2]
+        assert cache.stats().hot_peak_bytes == UNIT
+
+
+@each_mode
+def test_a_warm_family_does_not_push_out_what_is_awaited(copies: bool) -> None:
+    with cache_of(Source([1] * 3), hot=1, warm=3, copies=copies) as cache:
+        origins(cache, [0, 1])
+        cache.start([2])
+        come(cache)
+        assert ask(cache, [0], spare=[2]) == {}
+        assert ask(cache, [2]) == {2: "hot"}
+        assert ask(cache, [0], again=True) == {0: "warm"}
+
+
+def test_an_error_of_a_read_that_nobody_waited_for_is_raised_by_the_next_request() -> None:
+    source = Source([1, 1])
+
+    gate = threading.Event()
+
+    def on_read(family: int) -> None:
+        gate.wait(PATIENCE_S)
+        if source.log.count(0) == 1:
+            raise ZeroDivisionError
+
+    source.on_read = on_read
+    with cache_of(source, hot=2, warm=0) as cache:
+        ask(cache, [0])
+        gate.set()
+        come(cache)
+        with pytest.raises(ZeroDivisionError):
+            ask(cache, [1])
+        assert cache.stats().in_flight_bytes == 0
+        assert ask(cache, [0], wait=True) == {0: "cold"}
+
+
+def test_a_request_for_a_base_or_unknown_family_or_of_nobody_is_refused() -> None:
+    with cache_of(Source([1, 1]), hot=2, warm=0, base=[0]) as cache:
+        for family in (0, 2, -1):
+            with pytest.raises(ValueError, match="family"):
+                ask(cache, [family])
+            with pytest.raises(ValueError, match="family"):
+                cache.start([family])
+        with pytest.raises(ValueError, match="at least one"):
+            list(cache.request({1: 0}, "prompt", wait=False))
+
+
+@each_mode
+@settings(max_examples=60, deadline=None)
+@given(
+    units=st.lists(st.integers(1, 3), min_size=2, max_size=7),
+    spare=st.integers(0, 3),
+    warm=st.integers(0, 5),
+    damaged=st.sets(st.integers(0, 6), max_size=2),
+    asked=st.lists(st.sets(st.integers(0, 6), min_size=1, max_size=4), min_size=1, max_size=6),
+)
+def test_all_who_do_not_wait_are_served_whatever_the_budget(
+    copies: bool, units: list[int], spare: int, warm: int, damaged: set[int], asked: list[set[int]]
+) -> None:
+    source = Source(units)
+    source.damaged = damaged
+    hot = max(units) + spare
+    waiting: list[set[int]] = []
+    counts: Counter[str] = Counter()
+    with cache_of(source, hot, warm, copies=copies) as cache:
+
+        def go_on(families: set[int]) -> None:
+            """Ask once more for what was not there, one after another."""
+            awaited = set().union(*waiting)
+            found = ask(cache, sorted(families), again=True, spare=awaited - families)
+            counts["failed"] += sum(tier == "failed" for tier in found.values())
+            families.difference_update(found)
+
+        for families in asked:
+            families = {family % len(units) for family in families}
+            counts["requests"] += len(families)
+            found = ask(cache, sorted(families), spare=set().union(*waiting))
+            counts["failed"] += sum(tier == "failed" for tier in found.values())
+            waiting.append(families - found.keys())
+        rounds, at_most = 0, sum(map(len, waiting))  # where there is room for one, one is served a round
+        while any(waiting):
+            rounds += 1
+            assert rounds <= at_most, "nobody gets on"
+            cache.start([family for families in waiting for family in families])
+            come(cache)
+            for families in waiting:
+                go_on(families)
+        stats = cache.stats()
+    assert (stats.generation.requests, stats.generation.failed) == (counts["requests"], counts["failed"])
+    assert adds_up(stats)
+    assert stats.in_flight_bytes == 0
+    assert stats.hot_peak_bytes <= hot * UNIT
+    assert stats.warm_peak_bytes <= warm * UNIT
+    assert set(cache.quarantined) == damaged & {f % len(units) for families in asked for f in families}
+
+
+@each_mode
+@pytest.mark.parametrize(("hot", "warm"), [(6, 0), (9, 6)], ids=["least", "some"])
+def test_threads_that_wait_and_threads_that_do_not(copies: bool, hot: int, warm: int) -> None:
+    source = Source([2, 1, 2, 3, 4, 1, 1, 2, 3, 1])
+    source.damaged = {6}
+    cache = cache_of(source, hot, warm, base=[0], copies=copies)
+    start = threading.Barrier(6)
+
+    def work(seed: int) -> int:
+        random = Random(seed)
+        requested = 0
+        start.wait(PATIENCE_S)
+        for _ in range(25):
+            families = random.sample(range(1, 10), random.randint(1, 6))
+            requested += len(families)
+            if seed % 3 == 0:
+                origins(cache, families)
+                continue
+            served = ask(cache, families)
+            for patient in (False, True):
+                left = [family for family in families if family not in served]
+                served |= ask(cache, left, again=True, wait=patient)
+            left = [family for family in families if family not in served]
+            assert left == []
+        return requested
+
+    with cache:
+        results = [in_thread(lambda seed=seed: work(seed)) for seed in range(6)]
+        requested = sum(result() for result in results)
+        come(cache)
+        stats = cache.stats()
+    assert stats.generation.requests == requested
+    assert adds_up(stats)
+    assert stats.in_flight_bytes == 0
+    assert stats.hot_peak_bytes <= hot * UNIT
+    assert stats.warm_peak_bytes <= warm * UNIT
+    assert source.log.count(6) == 1
+
+
 # ---- threads ----
 
 

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -21,9 +21,17 @@ from runtime.cli import main
 from runtime.environment import Finding
 from tests import hosts
 from tests.packs import make_pack
+from tests.slow_reads import no_read_before_the_end
 from tests.watched import named_nodes
 
 PROGRAM = [sys.executable, "-c", "import sys; from runtime.cli import main; sys.exit(main())"]
+LATE_PROGRAM = [
+    sys.executable,
+    "-c",
+    "import sys; from tests.slow_reads import no_read_before_the_end; no_read_before_the_end(); "
+    "from runtime.cli import main; sys.exit(main())",
+]
+"""The same where the readers read nothing before a generation has ended."""
 ROOT = Path(__file__).parents[2]
 HOST = "tiny/host"
 LIMIT_S = 120
@@ -115,6 +123,32 @@ def test_the_same_seed_gives_the_same_contents_whatever_the_tiers_do(run: Type, 
     assert all(events == found[0] for events in found)
     run("watch", "the dog", "--max-new-tokens", "8", "--seed", "4", "--jsonl", tmp_path / "other")
     assert content(events_of(tmp_path / "other")) != found[0], "another seed samples another text"
+
+
+def test_scores_that_come_late_are_the_same_in_the_end(
+    run: Type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = {
+        "strict": [],
+        "deferred": ["--missing", "deferred", "--no-prewarm"],
+        "bursts": ["--read-every", "5"],
+        "both": ["--missing", "deferred", "--no-prewarm", "--read-every", "3", "--hot-budget", "5KiB"],
+    }
+    told, revised = {}, {}
+    for name, words in flags.items():
+        out = tmp_path / name
+        with monkeypatch.context() as patch:
+            if "deferred" in words:
+                no_read_before_the_end(patch.setattr)
+            code, said, errors = run("watch", "the dog", "--max-new-tokens", "8", "--jsonl", out, *words)
+        assert (code, errors) == (0, "")
+        told[name] = {event["position"]: event for event in content(events_of(out))}
+        revised[name] = [event["run"]["revision"] for event in events_of(out)]  # type: ignore[index]
+        assert ("late: " in said) == ("deferred" in words)
+    assert told["deferred"] == told["bursts"] == told["both"] == told["strict"]
+    assert 1 in revised["deferred"]
+    assert 1 in revised["both"]
+    assert 1 not in revised["strict"] + revised["bursts"]
 
 
 def test_temperature_0_takes_the_likeliest_whatever_the_seed(run: Type) -> None:
@@ -280,6 +314,8 @@ REFUSED = {
     "a width of nothing": (["the", "--top-k", "0"], "top-k 0"),
     "a threshold that is no probability": (["the", "--load-threshold", "2"], "no probability"),
     "prompt events of no kind": (["the", "--prompt-events", "some"], "full, base or off"),
+    "missing families of no kind": (["the", "--missing", "maybe"], "not strict or deferred"),
+    "no token at a time": (["the", "--read-every", "0"], "read every 0 is too small; give 1 or more"),
     "a size that is none": (["the", "--hot-budget", "lots"], "512MiB"),
     "a hot budget too small": (["the", "--hot-budget", "1KiB"], r"needs at least \d"),
     "a device that is not here": (["the", "--device", "cuda:99"], "cuda:99.*cpu"),
@@ -383,6 +419,7 @@ class Terminal:
         *words: str,
         size: tuple[int, int] = (80, 24),
         environment: dict[str, str] | None = None,
+        program: Sequence[str] = PROGRAM,
     ) -> None:
         self.painted = b""
         columns, lines = size
@@ -394,7 +431,7 @@ class Terminal:
             termios.tcsetwinsize(0, (lines, columns))
             plain = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
             given = {"PYTHONPATH": str(ROOT), "TERM": "xterm-256color", **(environment or {})}
-            os.execve(PROGRAM[0], [*PROGRAM, *words], plain | given)
+            os.execve(program[0], [*program, *words], plain | given)
         self._pid = pid
 
     def resize(self, columns: int, lines: int) -> None:
@@ -460,6 +497,22 @@ def test_a_terminal_that_is_resized_is_painted_for_its_new_size(shelf: Path) -> 
     )
     borders = [line for line in left_behind.splitlines() if line.startswith(("╭", "├", "╰"))]
     assert {len(line) for line in borders} == {44}
+
+
+def test_a_terminal_ends_with_a_whole_picture_however_late_the_scores_come(shelf: Path) -> None:
+    late = ["--missing", "deferred", "--no-prewarm", "--read-every", "4"]
+    terminal = Terminal(
+        shelf,
+        *["watch", "the violin is", "--max-new-tokens", "11", "--track", "animal.large", *late],
+        program=LATE_PROGRAM,
+    )
+    assert terminal.end() == 0
+    assert was_given_back(terminal.painted)
+    left_behind = terminal.painted.rpartition(b"\x1b[?1049l")[2].decode()
+    assert "11/11 tokens" in left_behind
+    assert re.search(r"late: [1-9]\d* positions, 0 still to come", left_behind)
+    assert "lenses to come" not in left_behind
+    assert re.search("[▁▂▃▄▅▆▇█]{10}", left_behind), "the trend of what is tracked, without a gap"
 
 
 @pytest.mark.parametrize(

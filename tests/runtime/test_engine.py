@@ -14,6 +14,7 @@ from runtime.config import MonitorConfig
 from runtime.engine import Engine, wanted_by
 from runtime.expansion import Choice
 from runtime.walk import Scores
+from tests.damage import SHARD, flip_last_byte
 from tests.packs import make_pack
 from tests.reference import walk
 
@@ -186,3 +187,23 @@ def test_the_walk_is_the_packs_unless_the_configuration_says_otherwise(tmp_path:
         assert (engine.expansion.top_k, engine.expansion.load_threshold) == (3, 0.125)
     with Engine(pack, MonitorConfig(top_k=2, load_threshold=0.0)) as engine:
         assert (engine.expansion.top_k, engine.expansion.load_threshold) == (2, 0.0)
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_everything_end_to_end_says_what_family_by_family_says(tmp_path: Path, damaged: bool) -> None:
+    pack = make_pack(tmp_path / "p", branching=(3, 3, 2), base_levels=(0,))
+    if damaged:
+        flip_last_byte(pack.path / SHARD)
+    everything_bytes = sum(pack.family_bytes(family.index) for family in pack.hierarchy.families)
+    found = []
+    for budget in (everything_bytes, everything_bytes - 1):
+        with Engine(pack, MonitorConfig(exhaustive=True, hot_budget_bytes=budget)) as engine:
+            scores = engine.score(states(3), "generation")
+            requests = engine.cache.stats().generation.requests
+            assert (requests == 0) == (budget == everything_bytes and not damaged)
+            base = engine.score_base(states(3))
+            assert engine.base_count == 3
+            assert all(len(one.ordered()[0]) == 3 for one in base)
+            found.append(content(scores))
+    assert found[0] == found[1]
+    assert found[0][0][2].failed == (2 if damaged else 0)

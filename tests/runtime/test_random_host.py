@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers.models.gemma3.modeling_gemma3 import Gemma3RotaryEmbedding
 
@@ -33,6 +33,7 @@ def tiny() -> Any:
 # Names.
 
 
+@settings(deadline=None)
 @given(st.sampled_from(sorted(SHAPES)), st.integers(1, 34), st.integers(0, 10**9 - 1))
 def test_an_id_is_a_name_of_the_host_that_has_it(shape: str, blocks: int, seed: int) -> None:
     host = RandomHost(shape, min(blocks, SHAPES[shape].blocks), seed)
@@ -144,9 +145,9 @@ def test_making_a_host_leaves_torch_as_it_was() -> None:
 # What it writes.
 
 
-def written(model: Any, tokenizer: Any) -> tuple[torch.Tensor, int]:
-    """What greedy decoding makes of all prompts in one batch: ids and where the prompts end."""
-    inputs = tokenizer(list(PROMPTS), padding=True, return_tensors="pt", return_token_type_ids=False)
+def written(model: Any, tokenizer: Any, prompts: tuple[str, ...]) -> tuple[torch.Tensor, int]:
+    """What greedy decoding makes of prompts in one batch: ids and where the prompts end."""
+    inputs = tokenizer(list(prompts), padding=True, return_tensors="pt", return_token_type_ids=False)
     with torch.inference_mode():
         ids = model.generate(**inputs, max_new_tokens=NEW_TOKENS, do_sample=False)
     return ids, inputs["input_ids"].shape[1]
@@ -164,13 +165,14 @@ def written(model: Any, tokenizer: Any) -> tuple[torch.Tensor, int]:
 def test_greedy_text_does_not_collapse(name: str, dtype: torch.dtype) -> None:
     host = RandomHost.parse(name)
     model = host.model(dtype=dtype)
-    ids, begin = written(model, host.tokenizer())
-    assert ids.shape == (len(PROMPTS), begin + NEW_TOKENS), "nothing ends it early"
-    for prompt, row in zip(PROMPTS, ids[:, begin:].tolist(), strict=True):
+    prompts = PROMPTS if TINY in name else PROMPTS[:2]  # a true vocabulary takes its time
+    ids, begin = written(model, host.tokenizer(), prompts)
+    assert ids.shape == (len(prompts), begin + NEW_TOKENS), "nothing ends it early"
+    for prompt, row in zip(prompts, ids[:, begin:].tolist(), strict=True):
         assert len(set(row)) >= 0.8 * NEW_TOKENS, prompt
         assert min(len(set(row[n : n + 6])) for n in range(NEW_TOKENS - 5)) > 2, f"{prompt}: a loop"
         assert min(row) >= 260, "words, no bytes"
-    assert len({tuple(row) for row in ids[:, begin:].tolist()}) == len(PROMPTS)
+    assert len({tuple(row) for row in ids[:, begin:].tolist()}) == len(prompts)
     with torch.inference_mode():
         states = model(input_ids=ids[:1], output_hidden_states=True).hidden_states
     assert len(states) == host.blocks + 1
@@ -192,6 +194,7 @@ def tokenizer() -> Any:
     return RandomHost.parse(TINY).tokenizer()
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=20))
 def test_any_text_is_read_byte_by_byte_and_comes_back(tokenizer: Any, text: str) -> None:
     if any(special in text for special in tokenizer.all_special_tokens):

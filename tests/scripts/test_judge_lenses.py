@@ -15,12 +15,7 @@ from pages.lens_report import markdown
 
 from lenses.grade import grade
 from lenses.importers.wordnet import is_held_out, read_wordnet
-from tests import hosts
 from tests.packs import make_pack
-from tests.wordnet_dict import Entry, write
-
-KINDS = {"beast": ("cat", "dog"), "tool": ("violin", "house")}
-"""Level 0 to the words that tell its two children; all are in the tiny host's vocabulary."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -34,56 +29,16 @@ def _small_numbers() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def wordnet(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    entries = [Entry("rare", ["rare"], "a thing unlike all others")]
-    for top, words in KINDS.items():
-        entries.append(Entry(top, [top], f"a b c {top}"))
-        for word in words:
-            entries.append(Entry(word, [word], f"a {word} is in it", [top]))
-            entries += [
-                # Every second text does without its concept's word.
-                Entry(
-                    f"{word}-{n}",
-                    [f"x{n} q"],
-                    f"the {word if n % 2 else 'g h'} sits in {chr(97 + n % 26)}",
-                    [word],
-                )
-                for n in range(220)
-            ]
-    return write(tmp_path_factory.mktemp("dict"), entries)
-
-
-@pytest.fixture(scope="module")
-def pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("packs")
-    host = hosts.save(hosts.gemma3(host_id="tiny"), directory / "host")
-    nodes: list[tuple[str, str, str | None]] = [(f"{top}.n.01", top, None) for top in (*KINDS, "rare")]
-    nodes += [(f"{word}.n.01", word, f"{top}.n.01") for top, words in KINDS.items() for word in words]
-    made = make_pack(
-        directory / "tiny",
-        nodes=nodes,
-        hidden_size=hosts.HIDDEN,
-        blocks=hosts.BLOCKS,
-        host="tiny",
-        site="resid_post.1",
-        pooling="ema:0.7",
-        base_levels=(0,),
-        host_dir=host,
-    )
-    return made.path
-
-
-@pytest.fixture(scope="module")
 def report(
-    wordnet: Path, pack: Path, tmp_path_factory: pytest.TempPathFactory
+    judged_wordnet: Path, judged_pack: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, dict[str, Any]]:
     out = tmp_path_factory.mktemp("reports") / "tiny"
-    assert main([f"--pack={pack}", f"--wordnet={wordnet}", f"--out={out}"]) == 0
+    assert main([f"--pack={judged_pack}", f"--wordnet={judged_wordnet}", f"--out={out}"]) == 0
     return out, json.loads(out.with_suffix(".json").read_text())
 
 
-def test_only_held_out_synsets_judge(wordnet: Path, report: tuple[Path, dict[str, Any]]) -> None:
-    held_out = sum(is_held_out(synset) for synset in read_wordnet(wordnet).values())
+def test_only_held_out_synsets_judge(judged_wordnet: Path, report: tuple[Path, dict[str, Any]]) -> None:
+    held_out = sum(is_held_out(synset) for synset in read_wordnet(judged_wordnet).values())
     counts = report[1]["counts"]
     assert counts["held_out_texts"] == held_out
     assert counts["held_out_tokens"] > 4 * held_out
@@ -153,12 +108,12 @@ def test_the_walk_is_compared_as_the_engine_walks(report: tuple[Path, dict[str, 
 
 
 def test_the_report_names_its_run_and_the_same_question_gets_the_same_answer(
-    wordnet: Path, pack: Path, report: tuple[Path, dict[str, Any]], tmp_path: Path
+    judged_wordnet: Path, judged_pack: Path, report: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
     found = copy.deepcopy(report[1])
     assert found["run"]["command"].startswith("python scripts/judge_lenses.py --pack")
     assert found["run"]["configuration"]["pack"] == found["pack"]["identity"]
-    assert main([f"--pack={pack}", f"--wordnet={wordnet}", f"--out={tmp_path / 'again'}"]) == 0
+    assert main([f"--pack={judged_pack}", f"--wordnet={judged_wordnet}", f"--out={tmp_path / 'again'}"]) == 0
     again = json.loads((tmp_path / "again.json").read_text())
     for one in (found, again):
         for row in one["expansion"]["cost"]:
@@ -187,9 +142,19 @@ def test_the_page_shows_thresholds_pictures_and_what_is_unmeasured(
 
 
 def test_a_sample_says_so_and_is_another_configuration(
-    wordnet: Path, pack: Path, report: tuple[Path, dict[str, Any]], tmp_path: Path
+    judged_wordnet: Path, judged_pack: Path, report: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
-    assert main([f"--pack={pack}", f"--wordnet={wordnet}", f"--out={tmp_path / 'few'}", "--sample=60"]) == 0
+    assert (
+        main(
+            [
+                f"--pack={judged_pack}",
+                f"--wordnet={judged_wordnet}",
+                f"--out={tmp_path / 'few'}",
+                "--sample=60",
+            ]
+        )
+        == 0
+    )
     few = json.loads((tmp_path / "few.json").read_text())
     assert few["counts"]["held_out_texts"] == 60
     assert few["run"]["configuration_sha256"] != report[1]["run"]["configuration_sha256"]
@@ -198,13 +163,13 @@ def test_a_sample_says_so_and_is_another_configuration(
 
 
 def test_what_is_missing_is_one_line(
-    wordnet: Path, pack: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    judged_wordnet: Path, judged_pack: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     homeless = make_pack(tmp_path / "homeless").path
-    for pack_path, sample in ((homeless, 60), (pack, 8)):
+    for pack_path, sample in ((homeless, 60), (judged_pack, 8)):
         arguments = [
             f"--pack={pack_path}",
-            f"--wordnet={wordnet}",
+            f"--wordnet={judged_wordnet}",
             f"--out={tmp_path / 'x'}",
             f"--sample={sample}",
         ]

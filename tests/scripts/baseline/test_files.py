@@ -15,12 +15,14 @@ from baseline.files import (
 )
 from baseline.module import module_of
 
-from lenses.errors import PackMismatch, PackNotFound
+from lenses.errors import ConfigError, PackMismatch, PackNotFound
 from runtime.config import MonitorConfig
 from tests.packs import make_pack
 
 
-@pytest.mark.parametrize(("kind", "dtype"), [("mlp", "bf16"), ("mlp", "fp32"), ("linear", "bf16")])
+@pytest.mark.parametrize(
+    ("kind", "dtype"), [("mlp", "bf16"), ("mlp", "fp32"), ("mlp", "int8"), ("linear", "bf16")]
+)
 def test_a_lens_computes_from_its_file_what_the_pack_says(tmp_path: Path, kind: str, dtype: str) -> None:
     pack = make_pack(tmp_path / "pack", kind=kind, dtype=dtype)
     written = export_baseline(pack, tmp_path / "files")
@@ -80,3 +82,9 @@ def test_lenses_of_another_pack_and_missing_ones_are_refused(tmp_path: Path) -> 
     assert not lens_path(tmp_path / "files", last).exists()
     with pytest.raises(PackNotFound, match=rf"{pack.hierarchy.concepts[last].id}; export family"):
         load_module(pack, tmp_path / "files", last)
+
+
+def test_lenses_that_share_a_projection_are_no_modules_of_their_own(tmp_path: Path) -> None:
+    pack = make_pack(tmp_path / "pack", kind="compact", widths=(6, 4, 3))
+    with pytest.raises(ConfigError, match="holds compact ones"):
+        export_baseline(pack, tmp_path / "files")

@@ -1,7 +1,11 @@
 """The floor reads all that it says, and turns bytes into milliseconds by the median."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from measuring import floor as floor_module
 from measuring.floor import MemoryFloor
 from measuring.idle import EmptyLoop
@@ -11,9 +15,11 @@ from measuring.rounds import alternate
 from lenses.errors import ConfigError
 
 
-@pytest.fixture(autouse=True)
-def _few_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(floor_module, "READ_BYTES", 8 * 1003)
+@pytest.fixture(scope="module", autouse=True)
+def _few_bytes() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(floor_module, "READ_BYTES", 8 * 1003)
+        yield
 
 
 class StepClock:
@@ -50,9 +56,13 @@ def test_a_word_that_was_not_read_is_noticed() -> None:
             floor.sample()
 
 
-def test_the_loops_do_what_they_say() -> None:
-    words = np.array([2**63, 2**63, 5], np.uint64)
-    assert int(sum_words(words)) == 5
+@given(st.lists(st.integers(0, 2**64 - 1), max_size=23))
+@settings(deadline=None)  # the first call compiles
+def test_every_word_is_summed_once(words: list[int]) -> None:
+    assert int(sum_words(np.array(words, np.uint64))) == sum(words) % 2**64
+
+
+def test_more_steps_end_elsewhere() -> None:
     assert int(spin(3)) != int(spin(4))
 
 

@@ -1,0 +1,1 @@
+"""Ways of scoring the same concepts, held against each other: quality, recall, cost, memory."""
