@@ -49,7 +49,8 @@ HOST, LEVELS = "random:gemma-3-270m:4", "5,23,241,400"
 """269 lenses in the base, 400 below it."""
 QUICK_PACK = Path("lens_packs/wordnet-mini")
 ROUNDS, LENGTHS, QUICK_LENGTHS = 10, (8, 32), (2, 6)
-PROMPT = "A violin is a small wooden instrument."
+PROMPT, QUICK_PROMPT = "A violin is a small wooden instrument.", "A violin is"
+NOT_COMPILED = "a quick try compiles nothing: that takes a minute or two"
 NO_INT8 = (
     "no int8 pack given: make one (scripts/make_synthetic_pack.py --dtype int8) and give it as --int8-pack"
 )
@@ -57,7 +58,8 @@ NO_INT8 = (
 
 def build(arguments: argparse.Namespace, command: Sequence[str], progress: Progress) -> Record:
     """Make everything ready, time it; returns the report."""
-    short, long = (Task(PROMPT, tokens) for tokens in arguments.new_tokens)
+    prompt = QUICK_PROMPT if arguments.quick else PROMPT
+    short, long = (Task(prompt, tokens) for tokens in arguments.new_tokens)
     if not 1 < short.new_tokens < long.new_tokens:
         raise ConfigError(
             f"lengths of {short.new_tokens} and {long.new_tokens} tokens; give two or more, and then more"
@@ -65,21 +67,21 @@ def build(arguments: argparse.Namespace, command: Sequence[str], progress: Progr
     begin = time.perf_counter()
     pack, int8_pack = packs(arguments, progress)
     host = load_host(pack.host_dir or pack.config.host.id, device="cpu")
-    start_s, no_compiler = start_compiler()
+    not_compiled = NOT_COMPILED if arguments.quick else start_compiler()[1]
     settings = {
         "host": host.id,
         "host_dtype": str(host.model.dtype).removeprefix("torch."),
         "pack": pack.identity,
         "int8_pack": None if int8_pack is None else int8_pack.identity,
         "lenses": pack.config.concepts,
-        "prompt": PROMPT,
+        "prompt": prompt,
         "new_tokens": [short.new_tokens, long.new_tokens],
         "rounds": arguments.rounds,
         "seed": arguments.seed,
     }
     run = RunRecord.begin(command, settings)
     with ExitStack() as opened:
-        ready = Ready(host, pack, int8_pack, no_compiler, opened)
+        ready = Ready(host, pack, int8_pack, not_compiled, opened)
         made = [(variant, ready.subject(variant)) for variant in VARIANTS]
         subjects = [found for _, found in made if isinstance(found, Subject)]
         rounds = max(arguments.rounds, fewest_rounds(len(subjects) - 1))
@@ -102,7 +104,6 @@ def build(arguments: argparse.Namespace, command: Sequence[str], progress: Progr
     found = {
         "run": run.to_json() | {"seconds": round(time.perf_counter() - begin, 1)},
         "quick": arguments.quick,
-        "compiler": {"start_s": start_s, "missing": no_compiler},
         "events": samples[0].runs[long.new_tokens][0].events,
         "base_lenses": ready.base_count,
         "rounds": rounds,
@@ -139,19 +140,19 @@ class Ready:
         host: Host,
         pack: LensPack,
         int8_pack: LensPack | None,
-        no_compiler: str | None,
+        not_compiled: str | None,
         opened: ExitStack,
     ) -> None:
         self._host, self._pack, self._int8_pack, self._opened = host, pack, int8_pack, opened
-        self._no_compiler = no_compiler
+        self._not_compiled = not_compiled
         self._monitors: dict[object, Monitor] = {}
         self._changes: dict[HostChange, AbstractContextManager[object]] = {}
         self.base_count = 0
 
     def subject(self, variant: Variant) -> Subject | str:
         """The variant ready to run, or why it cannot."""
-        if "compiled" in variant.host and self._no_compiler is not None:
-            return self._no_compiler
+        if "compiled" in variant.host and self._not_compiled is not None:
+            return self._not_compiled
         if variant.int8 and self._int8_pack is None:
             return NO_INT8
         try:

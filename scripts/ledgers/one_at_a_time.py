@@ -27,7 +27,9 @@ class OneAtATimeMonitor(Monitor):
 
     def __init__(self, pack: LensPack, config: MonitorConfig, directory: Path) -> None:
         super().__init__(pack, config)
-        self.engine: Engine = _OneAtATimeEngine(OneAtATime(pack, directory, config, max_loaded_lenses=None), self.engine)  # type: ignore[assignment]
+        self.engine: Engine = _OneAtATimeEngine(
+            OneAtATime(pack, directory, config, max_loaded_lenses=None), self.engine
+        )  # type: ignore[assignment]
 
 
 class _OneAtATimeEngine:

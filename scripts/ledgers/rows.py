@@ -93,9 +93,7 @@ def interpretation(verdict: Verdict, percent: dict[str, float]) -> str:
     """What a row says, in a sentence."""
     low, high = (100 * (bound - 1) for bound in (verdict.ratio.low, verdict.ratio.high))
     if verdict.outcome == "noise":
-        return (
-            f"no difference that {verdict.n} rounds can tell: median between {low:+.1f} % and {high:+.1f} %"
-        )
+        return f"{verdict.n} rounds do not tell it from noise: the median by {low:+.1f} % to {high:+.1f} %"
     word = "faster" if verdict.outcome == "win" else "slower"
     where = " and ".join(f"{part} {percent[part]:+.1f} %" for part in PARTS[:2])
     return f"{word}, the median by {low:+.1f} % to {high:+.1f} %: {where}"

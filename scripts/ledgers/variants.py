@@ -7,7 +7,6 @@ in memory, whoever lacks one waits, the host as it was loaded. Knows no times.
 from dataclasses import dataclass
 from typing import Literal
 
-
 Must = Literal["agree exactly", "agree nearly", "write the same"]
 HostChange = Literal["fused QKV", "compiled"]
 

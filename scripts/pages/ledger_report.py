@@ -32,7 +32,6 @@ def markdown(report: Record) -> str:
             f"`{settings['pack'][:12]}`: {settings['lenses']} lenses, {report['base_lenses']} at every token",
         ),
         ("task", f"{_prompt_tokens(report)} tokens of prompt, {settings['new_tokens'][1]} new ones, greedy"),
-        ("compiler", _compiler(report["compiler"])),
     ]
     parts = ["# The ledger: what each change does to one watched generation\n"]
     if report["quick"]:
@@ -46,9 +45,9 @@ def _introduction(report: Record) -> str:
     return f"""\
 All variants take turns, {report["rounds"]} rounds, each at two lengths; the table is of the longer. *Prefill* is from
 the call of `generate` to the first token, monitoring of the prompt included; *generation* from there to the return.
-Mean ± standard deviation. Δ is of means against *{report["baseline"]}*. The verdict is Wilcoxon's signed-rank test on the
-totals of paired rounds, *p* after Holm's correction over all rows: `noise` where it is above 0.05. What a row is worth
-depends on the baseline that it is held against; *{report["baseline"]} (again)* shows what a difference means nothing.
+Mean ± standard deviation. Δ is of means against *{report["baseline"]}*. The verdict is Wilcoxon's signed-rank test on
+the totals of paired rounds, *p* after Holm's correction over all rows: `noise` where it is above 0.05. What a row is
+worth depends on the baseline; *{report["baseline"]} (again)* shows what a difference is worth.
 """
 
 
@@ -63,7 +62,8 @@ _AGREEMENT = """
 
 Tokens and contents of every run, those of the warm-up too, with the default's first run. *Largest difference* is of a
 lens's logit; *near cuts* are positions that opened other families because a probability lies within 1e-4 of what
-decides, *near ties* texts that part where the host's two best logits lie within 1e-3, both over all runs.
+decides, *near ties* texts that part where the host's two best logits lie within 1e-3, both over all runs. Compiling
+falls in the warm-up and is in no row.
 """
 
 
@@ -71,10 +71,6 @@ def _prompt_tokens(report: Record) -> int:
     """One event a token, but for the last one generated."""
     new_tokens: int = report["run"]["configuration"]["new_tokens"][1]
     return int(report["events"]) - new_tokens + 1
-
-
-def _compiler(compiler: Record) -> str:
-    return f"none: {compiler['missing']}" if compiler["missing"] else "there is one; compiling is in no row"
 
 
 def _times(rows: list[Record]) -> str:
@@ -114,4 +110,5 @@ def _agreement(report: Record) -> str:
         if (found := row.get("agreement")) is not None
     ]
     found = table(("variant", "largest difference", "near cuts", "near ties"), cells)
-    return f"{found}\nThe control, rows with noise of a thousandth of their size, was seen to differ: {report['control']}\n"
+    control = "The control, rows with noise of a thousandth of their size, was seen to differ"
+    return f"{found}\n{control}: {report['control']}.\n"
