@@ -519,7 +519,10 @@ class FamilyCache:
         reads = transfer.host is None
         self._carry(transfer)
         with self._changed:
-            self._reads["ahead"] += reads and transfer.family not in self._quarantined
+            if reads and transfer.family not in self._quarantined:
+                self._reads["ahead"] += 1
+                self._clock.count("families prefetched")
+                self._clock.count("bytes prefetched", self._read_bytes[transfer.family])
 
     def _carry(self, transfer: Transfer, into: Group | None = None) -> None:
         """Read and copy a family to where room is reserved, pinned into a group if one is given.
@@ -549,6 +552,8 @@ class FamilyCache:
             if transfer.host is None:
                 self._reads["families"] += 1
                 self._reads["bytes"] += self._read_bytes[transfer.family]
+                self._clock.count("families read")
+                self._clock.count("bytes read", self._read_bytes[transfer.family])
             self._tiers.land(transfer, hot, host)
             self._in_flight.discard(transfer.family)
             if into is not None:

@@ -60,7 +60,11 @@ class Step:
     """Component to its exclusive milliseconds."""
     counts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     """What was counted in the step, by name: `families hot` and `lenses hot`, `warm` and `cold`: what the step's
-    levels brought to where it is scored, by the tier where it was; one that serves several positions once."""
+    levels brought to where it is scored, by the tier where it was; one that serves several positions once; `families
+    read` and `bytes read` from the pack, of these `families prefetched` and `bytes prefetched`; `base passes`: how
+    often the base was scored, for however many positions at once."""
+    start_s: float = 0.0
+    """When it began, on the scale of `time.perf_counter`."""
     total_ms: float = 0.0
     """The step as a whole, by two readings of its own."""
     device_parts: list[tuple[str, Any, Any]] = field(default_factory=list)
@@ -106,8 +110,8 @@ class Clock:
         """A step begins, and the one before it ends; called while no component runs but perhaps one around it."""
         self.finish()
         self._owner = threading.get_ident()
-        self._step = Step(name)
         self._began = self._since = perf_counter()
+        self._step = Step(name, start_s=self._began)
 
     def finish(self) -> None:
         """The running step ends, if there is one."""

@@ -145,6 +145,7 @@ class Engine:
             return self.bank.inputs(states_PD)
 
     def _score_base(self, inputs_PC: Floats) -> Floats:
+        self._clock.count("base passes")
         with self._clock.part(Component.DETECTION):
             return self.bank.score_base(inputs_PC)
 

@@ -98,7 +98,8 @@ def no_read_before_the_end(patch: Callable[[object, str, object], None] = setatt
         return read_family(self, family)
 
     def end(self: KeptRows, sequence: Sequence | None = None) -> None:
-        over.set()
+        if len(self):  # a generation that begins ends what was before it, too
+            over.set()
         finish(self, sequence)
 
     patch(LensPack, "read_family", read)

@@ -34,6 +34,7 @@ def make_report(
     except PhoropterError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(f"wrote {', '.join(map(str, paths))}")
+    if paths:
+        print(f"wrote {', '.join(map(str, paths))}")
     print(json.dumps(summary(report)))
     return 0
