@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 from caching.bound import ITERATIONS, most_hits
-from caching.orders import CHOSEN, EVERYWHERE, OPTIMA, ORDERS, SERVED, Ageing, Families
+from caching.orders import CHOSEN, COMMON, EVERYWHERE, OPTIMA, ORDERS, SERVED, Ageing, Families
 from caching.overlap import overlap
 from caching.page import Record, markdown, pictures
 from caching.replay import Replayed, replay, through_cache
@@ -134,6 +134,7 @@ def build(arguments: argparse.Namespace, command: Sequence[str], progress: Progr
             }
             for kind, what in KINDS.items()
         ],
+        "served": SERVED,
         "settings": [],
     }
     for setting in settings:
@@ -154,7 +155,7 @@ def build(arguments: argparse.Namespace, command: Sequence[str], progress: Progr
                         families,
                         rest_bytes,
                         MUST_SHOW,
-                        (SERVED, CHOSEN, *OPTIMA),
+                        (COMMON, CHOSEN, *OPTIMA),
                         progress,
                         task,
                     )
@@ -306,7 +307,7 @@ def compare(
     return {
         "share": share,
         "budget_bytes": budget_bytes,
-        "requests": {phase: counts.requests for phase, counts in replayed[SERVED].phases.items()},
+        "requests": {phase: counts.requests for phase, counts in replayed[COMMON].phases.items()},
         "positions": positions,
         "orders": {name: order_record(one, positions) for name, one in replayed.items()},
         "bound": bound,
@@ -416,7 +417,7 @@ def warm(steps: Sequence[Step], families: Families, base: Sequence[int], rest_by
 def ahead(setting: Setting, families: Families, rest_bytes: int) -> list[Record]:
     """Reading near misses ahead, against not doing so."""
     found = []
-    for name in (SERVED, CHOSEN):
+    for name in (COMMON, CHOSEN):
         for share in (MUST_SHOW, 0.5, 1.0):
             budget_bytes = room(families, rest_bytes, share)
             plainly = replay(setting.steps, families, ORDERS[name](families, setting.steps), budget_bytes)
@@ -460,7 +461,7 @@ def overlaps(steps: Sequence[Step], sessions: Sequence[Session]) -> list[Record]
 
 
 def must_show(report: Mapping[str, Any]) -> Record:
-    """The issue's demand, with the pack's own walk: served and recommended order against the better of Belady's."""
+    """The issue's demand, with the pack's own walk: LRU and the recommended order against the better of Belady's."""
     (wide,) = (setting for setting in report["settings"] if setting["name"] == "wide")
     (at,) = (budget for budget in wide["budgets"] if budget["share"] == MUST_SHOW)
     return {
@@ -469,7 +470,7 @@ def must_show(report: Mapping[str, Any]) -> Record:
         "reference": at["reference"],
         **{
             name: {"of_reference": at["of_reference"][name], "met": at["of_reference"][name] >= LEAST}
-            for name in (SERVED, CHOSEN)
+            for name in (COMMON, CHOSEN)
         },
     }
 

@@ -37,10 +37,13 @@ def plan(subject: Subject) -> Plan:
     prefixes = [tuple(range(last + 1)) for last in range(min(DEEPEST + 1, pack.hierarchy.depth))]
     ours, theirs_style = [], []
     for levels in prefixes:
-        settings: dict[str, Any] = {"base_levels": levels, "prompt_events": "off", "prewarm": False}
-        ours.append(
-            Watched(levels_name(levels), settings | {"hot_budget_bytes": roomy_hot_bytes(pack, levels)})
-        )
+        settings: dict[str, Any] = {
+            "base_levels": levels,
+            "prompt_events": "off",
+            "prewarm": False,
+            "hot_budget_bytes": roomy_hot_bytes(pack, levels),
+        }
+        ours.append(Watched(levels_name(levels), settings))
         lenses = sum(pack.hierarchy.families[f].rows for f in pack.hierarchy.base_families(levels))
         theirs_style.append(
             OneByOne(f"{ONE_AT_A_TIME}, {levels_name(levels)}", settings, lenses + MAX_CHILDREN)

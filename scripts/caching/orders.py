@@ -61,7 +61,7 @@ class Order:
 
 
 class LeastRecent(Order):
-    """LRU: what was used longest ago leaves first. This is what the cache does."""
+    """LRU: what was used longest ago leaves first."""
 
     def serve(self, family: int, odds: float, hit: bool) -> None:
         """Stamp it."""
@@ -287,10 +287,12 @@ def _blind(kind: Callable[[Families], Order]) -> Make:
     return lambda families, steps: kind(families)
 
 
-SERVED = "lru"
-"""The order that the cache has today."""
+COMMON = "lru"
+"""What a cache usually has."""
 CHOSEN = "turns"
 """The order that is recommended."""
+SERVED = COMMON
+"""The order that the cache has today: what the replay is held against it with."""
 OPTIMA = ("belady", "belady by size")
 """Those that know the future; the better one is the reference."""
 

@@ -12,7 +12,7 @@ from pages.tables import made_with, table
 Record = dict[str, Any]
 
 TITLES = {
-    "lru": "LRU (served)",
+    "lru": "LRU",
     "fifo": "FIFO",
     "lfu": "LFU",
     "lfu ageing": "LFU, ageing",
@@ -123,6 +123,7 @@ def _says(report: Record) -> str:
 
     return (
         "## What the numbers say\n\n"
+        f"- The cache has the order {TITLES[report['served']]}.\n"
         f"- Wanted: {shown['what']}, at least {shown['least']}. With the pack's own walk: {verdict('lru')}; "
         f"{verdict('turns')}. The reference is the better of Belady's two orders "
         f"({TITLES[shown['reference']]}); of the "
@@ -345,7 +346,7 @@ def _check(report: Record) -> str:
     differs = all(setting["check"]["control_differs"] for setting in report["settings"])
     return (
         "## The replay against the real cache\n\n"
-        f"At 25 %, the served order. All counts are {'equal' if equal else '**not equal**'}; the control, "
+        f"At 25 %, the order that the cache has ({TITLES[report['served']]}). All counts are {'equal' if equal else '**not equal**'}; the control, "
         "a replay under "
         f"FIFO, {'differs' if differs else '**does not differ**'}.\n\n"
         + table(
