@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check format clean
+.PHONY: demo test check bench format clean
 
 demo: $(READY)
 	$(BIN)/phoropter watch "The dog" --max-new-tokens 40
@@ -17,6 +17,10 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/test_layout.py
+
+# Ratios and counters beside the committed ones; fails when contents differ or a counter stands still, never on time.
+bench: $(READY)
+	$(BIN)/python scripts/bench.py
 
 format: $(READY)
 	$(BIN)/ruff format .

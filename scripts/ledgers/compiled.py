@@ -6,7 +6,8 @@ to change, so a cache that grows does not compile at every token; the first forw
 """
 
 import warnings
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any, Self
 
 import torch
@@ -22,7 +23,8 @@ class CompiledBlocks:
 
     def __init__(self, model: Any) -> None:
         self._blocks = list(blocks_of(model))
-        self._compiled = [torch.compile(block.forward) for block in self._blocks]
+        with _quiet():
+            self._compiled = [torch.compile(block.forward) for block in self._blocks]
         self._open = ExitStack()
 
     def __enter__(self) -> Self:
@@ -31,8 +33,7 @@ class CompiledBlocks:
                 recompile_limit=_COMPILATIONS, accumulated_recompile_limit=4 * _COMPILATIONS
             )
         )
-        self._open.enter_context(warnings.catch_warnings())
-        warnings.simplefilter("ignore")  # the compiler's own, about itself
+        self._open.enter_context(_quiet())
         for block, compiled in zip(self._blocks, self._compiled, strict=True):
             block.forward = compiled
         return self
@@ -41,3 +42,11 @@ class CompiledBlocks:
         for block in self._blocks:
             del block.forward
         self._open.close()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the compiler's warnings, which are about itself."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
