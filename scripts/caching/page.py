@@ -346,9 +346,9 @@ def _check(report: Record) -> str:
     differs = all(setting["check"]["control_differs"] for setting in report["settings"])
     return (
         "## The replay against the real cache\n\n"
-        f"At 25 %, the order that the cache has ({TITLES[report['served']]}). All counts are {'equal' if equal else '**not equal**'}; the control, "
-        "a replay under "
-        f"FIFO, {'differs' if differs else '**does not differ**'}.\n\n"
+        f"At 25 %, the order that the cache has ({TITLES[report['served']]}). All counts are "
+        f"{'equal' if equal else '**not equal**'}; the control, a replay under FIFO, "
+        f"{'differs' if differs else '**does not differ**'}.\n\n"
         + table(
             (
                 "walk",
