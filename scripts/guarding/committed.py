@@ -57,8 +57,8 @@ def compare(then: Mapping[str, Any] | None, now: Mapping[str, Any]) -> list[Line
     lines = []
     for name in [*now["ratios"], *(then["ratios"].keys() - now["ratios"].keys())]:
         pair = then["ratios"].get(name), now["ratios"].get(name)
-        values = [None if one is None else one["value"] for one in pair]
-        lines.append(Line(name, *values, max(one["noise"] for one in pair if one is not None)))
+        before, after = (None if one is None else one["value"] for one in pair)
+        lines.append(Line(name, before, after, max(one["noise"] for one in pair if one is not None)))
     for name in [*now["counters"], *(then["counters"].keys() - now["counters"].keys())]:
         lines.append(Line(name, then["counters"].get(name), now["counters"].get(name), 0.0))
     return lines
