@@ -62,7 +62,11 @@ def generate(host: Host, task: Task, monitor: Monitor | None = None, **options: 
     `options` are further arguments of the model's `generate`.
     """
     inputs = encode(host.model, host.tokenizer, task.prompt, task.new_tokens)
-    told = {"max_new_tokens": task.new_tokens, "min_new_tokens": task.new_tokens, "do_sample": False} | options
+    told = {
+        "max_new_tokens": task.new_tokens,
+        "min_new_tokens": task.new_tokens,
+        "do_sample": False,
+    } | options
     if monitor is None:
         stamps, output, returned_s = _timed(host.model, inputs | told)
         return Run(_written(inputs, output), _between(stamps), (returned_s - stamps[-1]) * 1e3)
