@@ -7,7 +7,8 @@ or about which family is worth having.
 2. Room is reserved before a read starts, so that the budgets, in allocated bytes, hold at every instant.
 3. A family in use is pinned hot. A thread never waits while it holds pins: only the first family of a group
    may wait for room, first come first served, and the group ends at the first one that does not fit.
-4. Families that the same call still wants are evicted last, and never to let one more join a group.
+4. Families leave in the order of `turns`. Those that the same call still wants leave last, and never to let one
+   more join a group; and a group ends where one of its own is the next to leave: no other leaves in its place.
 5. A family that cannot be read is quarantined, named and never tried again; the others go on.
 6. Who does not wait (`request`) is served what is here, and reads begin for the rest as far as there is room:
    beside what is in use, and without pushing out what the same or another request still wants. What has no
@@ -17,7 +18,7 @@ or about which family is worth having.
 
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Protocol, Self
@@ -120,9 +121,9 @@ class _Asked:
 class FamilyCache:
     """Brings families of `source` to `device` and back, within two budgets; safe to use from many threads.
 
-    `families` is how many the source has. Those of `base` count in the hot budget but are read and held by
-    whoever scores them at every position: asking for one here is a ValueError. `readers` threads read for
-    `prefetch`, `request` and `start`. `copies` makes a CPU keep two copies as other devices do, for tests.
+    `levels` has the level of every family that the source has. Those of `base` count in the hot budget but are
+    read and held by whoever scores them at every position: asking for one here is a ValueError. `readers` threads
+    read for `prefetch`, `request` and `start`. `copies` makes a CPU keep two copies as other devices do, for tests.
     Raises BudgetError, with what is needed, where the hot budget holds less than the base and the largest other
     family.
     """
@@ -131,7 +132,7 @@ class FamilyCache:
         self,
         source: FamilySource,
         *,
-        families: int,
+        levels: Sequence[int],
         base: Sequence[int],
         hot_budget_bytes: int,
         warm_budget_bytes: int,
@@ -144,10 +145,11 @@ class FamilyCache:
         self._clock = clock
         self._device = device
         self._copies = device.type != "cpu" if copies is None else copies
-        self._read_bytes = [source.family_bytes(family) for family in range(families)]
+        self._read_bytes = [source.family_bytes(family) for family in range(len(levels))]
         self._base = frozenset(base)
         self._tiers = Tiers(
             self._read_bytes,
+            levels,
             self._base,
             hot_budget_bytes=hot_budget_bytes,
             warm_budget_bytes=warm_budget_bytes,
@@ -185,12 +187,14 @@ class FamilyCache:
         `requests[family]` is how many positions of this call the family serves (1 each if None): the first
         counts as where the family was found, the others as hot hits, all as failed if it is quarantined. A
         group is unpinned when the next is asked for or the iterator closes. Do not ask for other groups
-        while using one.
+        while using one. Each call is a turn of the levels of its families.
         """
         asked = _Asked(phase, {family: 1 if requests is None else requests[family] for family in families})
         self._check(asked.pending)
         if any(count < 1 for count in asked.pending.values()):
             raise ValueError("a family that is requested serves at least one position")
+        with self._changed:
+            self._tiers.turns.call(asked.pending)
         while asked.pending:
             group = Group({}, {}, {})
             try:
@@ -213,12 +217,16 @@ class FamilyCache:
         `requests` is as for `groups`, most wanted families first. With `wait`, the others are yielded as they come;
         without, nothing is waited for, families that do not come meanwhile are left out, and their requests count as
         cold misses. Who asks for them once more says so: `again[family]` is how many positions did not get it
-        when they asked; they are not counted a second time. Reads push no family out that is in `spare`.
+        when they asked; they are not counted a second time. Reads push no family out that is in `spare`. The call
+        is a turn of the levels of those families that are not only asked for once more.
         """
         asked = _Asked(phase, dict(requests), again or {})
         self._check(asked.pending)
         if any(count + asked.again.get(family, 0) < 1 for family, count in asked.pending.items()):
             raise ValueError("a family that is requested serves at least one position")
+        wanted = {family: count + asked.again.get(family, 0) for family, count in asked.pending.items()}
+        with self._changed:
+            self._tiers.turns.call(wanted, [family for family, count in asked.pending.items() if count])
         asked.absent |= {*asked.pending} - self.start(asked.pending, spare)
         while asked.pending:
             group = Group({}, {}, {})
@@ -265,6 +273,7 @@ class FamilyCache:
         wanted = dict.fromkeys(families)
         self._check(wanted)
         with self._changed:
+            self._tiers.turns.expect(wanted)
             plan = self._plan(wanted, wanted)
         started = self._hand_over(plan, self._carry_ahead)
         try:
@@ -272,8 +281,6 @@ class FamilyCache:
         except BaseException:
             self._withdraw(plan, started)
             raise
-        with self._changed:
-            self._tiers.touch(list(wanted))  # reads land in any order
         for future in started:
             future.result()
 
@@ -413,9 +420,9 @@ class FamilyCache:
             if family not in self._tiers.hot:
                 if self._waiting:
                     return None  # who waits for room in the hot tier gets it first
-                found = self._admit(family, {*wanted, *spare}, must=False)
+                found = self._admit(family, {*wanted, *spare}, group=group.resident)
                 if found is None and not group.resident:
-                    found = self._admit(family, spare, must=False)
+                    found = self._admit(family, spare)
             if found is not None and found[1] is None:
                 group.resident[family] = self._tiers.hot.hold(family)
             return found
@@ -428,7 +435,7 @@ class FamilyCache:
         return family not in self._in_flight and (family in tiers.hot or family in tiers.warm)
 
     def _claim(
-        self, family: int, group: Group, wanted: Container[int]
+        self, family: int, group: Group, wanted: Collection[int]
     ) -> tuple[Tier, Transfer | None] | None:
         """Pin a family into `group`, or begin its transfer; returns where it was found.
 
@@ -443,7 +450,8 @@ class FamilyCache:
                         return "cold", None
                     if family not in self._in_flight:
                         if not self._waiting or self._waiting[0] is ticket:
-                            found = self._admit(family, wanted, must=not group.resident)
+                            alone = not group.resident
+                            found = self._admit(family, wanted, must=alone, group=group.resident)
                             if found is not None:
                                 if found[1] is None:
                                     group.resident[family] = self._tiers.hot.hold(family)
@@ -486,14 +494,14 @@ class FamilyCache:
             self._changed.notify_all()
 
     def _admit(
-        self, family: int, wanted: Container[int], *, must: bool
+        self, family: int, wanted: Collection[int], *, must: bool = False, group: Collection[int] = ()
     ) -> tuple[Tier, Transfer | None] | None:
-        found = self._tiers.admit(family, wanted, must=must)
+        found = self._tiers.admit(family, wanted, must=must, group=group)
         if found is not None and found[1] is not None:
             self._in_flight.add(family)
         return found
 
-    def _plan(self, wanted: Collection[int], spared: Container[int]) -> list[Transfer]:
+    def _plan(self, wanted: Collection[int], spared: Collection[int]) -> list[Transfer]:
         """Reserve room for all that the readers will read before their first read: they evict none of their own."""
         plan: list[Transfer] = []
         to_hot = not self._waiting  # who waits for room in the hot tier gets it first
@@ -501,7 +509,7 @@ class FamilyCache:
             if family in self._quarantined or family in self._in_flight or family in self._tiers.hot:
                 continue
             if to_hot:
-                found = self._admit(family, spared, must=False)
+                found = self._admit(family, spared)
                 if found is not None:
                     if found[1] is not None:
                         plan.append(found[1])

@@ -68,7 +68,7 @@ class Engine:
             resident = base if bank is None else everything
         self.cache = FamilyCache(
             pack,
-            families=len(hierarchy.families),
+            levels=[family.level for family in hierarchy.families],
             base=resident,
             hot_budget_bytes=config.hot_budget_bytes,
             warm_budget_bytes=config.warm_budget_bytes,

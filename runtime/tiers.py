@@ -1,8 +1,12 @@
 """The two tiers in memory: what is where, what it takes, and how a family moves between them.
 
-A tier has a budget in allocated bytes. A family in it is *held* (in use: it stays) or *idle* (it may leave,
-the least recently used first). Room is *reserved* before bytes are allocated: base + held + idle + reserved
-<= budget, always.
+A tier has a budget in allocated bytes. A family in it is *held* (in use: it stays) or *idle* (it may leave, in
+the order that `turns` gives). Room is *reserved* before bytes are allocated: base + held + idle + reserved <=
+budget, always.
+
+No family leaves in place of another that should leave before it. So a group of families in use is told to end,
+by finding no room, where one of its own is the next to leave; and what leaves the hot tier takes no place in the
+warm one where it is the next to leave there.
 
 Where lenses are computed on the CPU, a family is in one tier, and moving it moves a reference. On other
 devices a hot family is a copy, and the host copy that it was made from stays in the warm tier, held, for as
@@ -14,12 +18,15 @@ Knows nothing about threads (the cache calls it under its lock) or about where f
 """
 
 import math
-from collections.abc import Container, Sequence
+from collections.abc import Collection, Container, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 from cachetools import Cache
+
+from runtime.turns import Turns
 
 Tier = Literal["hot", "warm", "cold"]
 
@@ -33,54 +40,59 @@ class Entry:
 
 
 class TierStore:
-    """Families by index on a budget in bytes: idle ones leave in order of last use, held ones stay."""
+    """Families by index on a budget in bytes: idle ones leave when it is their turn, held ones stay."""
 
-    def __init__(self, budget_bytes: int, *, base_bytes: int = 0) -> None:
+    def __init__(self, budget_bytes: int, turns: Turns, *, base_bytes: int = 0) -> None:
         self.budget_bytes = budget_bytes
         self.base_bytes = base_bytes
         self.reserved_bytes = 0
         self.peak_bytes = base_bytes
-        self._held: dict[int, Entry] = {}
+        self._turns = turns
+        # Without a limit: with one, entries are dropped on insertion without a word.
+        self._entries: Cache[int, Entry] = Cache(math.inf, getsizeof=lambda entry: entry.allocated_bytes)
+        self._is_here_F = np.zeros(len(turns), np.bool_)
         self._holds: dict[int, int] = {}
         self._held_bytes = 0
-        # In order of last use, because every use takes an entry out and puts it in again. No LRUCache: it can
-        # name its oldest entry, but not the oldest of those that need not be spared. And no limit: with one,
-        # entries are dropped on insertion without a word.
-        self._idle: Cache[int, Entry] = Cache(math.inf, getsizeof=lambda entry: entry.allocated_bytes)
 
     def __contains__(self, family: int) -> bool:
-        return family in self._held or family in self._idle
+        return family in self._entries
 
     @property
     def resident_bytes(self) -> int:
         """Bytes of the families that are here, without the base and what is reserved."""
-        return self._held_bytes + int(self._idle.currsize)
+        return int(self._entries.currsize)
 
     @property
     def used_bytes(self) -> int:
         """What counts against the budget: base, resident families and reservations."""
         return self.base_bytes + self.resident_bytes + self.reserved_bytes
 
-    def make_room(self, need_bytes: int, spare: Container[int]) -> list[tuple[int, Entry]] | None:
-        """Take out, and return, the oldest idle families not in `spare`, until `need_bytes` are free.
+    def make_room(
+        self, need_bytes: int, spare: Collection[int], unless: Collection[int] = ()
+    ) -> list[tuple[int, Entry]] | None:
+        """Take out, and return, idle families not in `spare`, the first to leave first, until `need_bytes` are free.
 
-        None, with nothing changed, if that cannot be.
+        None, with nothing changed, if that cannot be, or if one of those in `unless`, here or not, held or not,
+        should leave before that is done.
         """
         free_bytes = self.budget_bytes - self.used_bytes
-        if need_bytes > free_bytes + self._idle.currsize:
+        if need_bytes <= free_bytes:
+            return []
+        if need_bytes > free_bytes + self.resident_bytes - self._held_bytes:
             return None
+        may_leave_F = self._is_here_F.copy()
+        may_leave_F[list(self._holds)] = False
+        may_leave_F[list(unless)] = True
+        may_leave_F[list(spare)] = False
         victims: list[int] = []
-        if need_bytes > free_bytes:
-            # A list, because a forgotten iterator of groups may be finalised, and let go, in this loop.
-            for family in list(self._idle):
-                if family not in spare:
-                    victims.append(family)
-                    free_bytes += self._idle[family].allocated_bytes
-                    if need_bytes <= free_bytes:
-                        break
-            else:
+        for family in self._turns.leaving(may_leave_F):
+            if family in unless:
                 return None
-        return [(family, self._idle.pop(family)) for family in victims]
+            victims.append(family)
+            free_bytes += self._entries[family].allocated_bytes
+            if need_bytes <= free_bytes:
+                return [(victim, self.take(victim)) for victim in victims]
+        return None
 
     def reserve(self, need_bytes: int) -> None:
         """Set bytes aside that `make_room` has freed."""
@@ -92,37 +104,33 @@ class TierStore:
         self.reserved_bytes -= need_bytes
 
     def put(self, family: int, entry: Entry) -> None:
-        """Add a family that is not here, idle and most recently used."""
-        self._idle[family] = entry
+        """Add a family that is not here, idle."""
+        self._entries[family] = entry
+        self._is_here_F[family] = True
         self._note_use()
 
     def take(self, family: int) -> Entry:
         """Remove an idle family and return it."""
-        return self._idle.pop(family)
+        assert family not in self._holds
+        self._is_here_F[family] = False
+        return self._entries.pop(family)
 
     def hold(self, family: int) -> torch.Tensor:
         """Keep a family here until `let_go` was called as often as `hold`; returns its tensor."""
+        entry = self._entries[family]
         if family in self._holds:
             self._holds[family] += 1
         else:
-            entry = self._held[family] = self._idle.pop(family)
             self._holds[family] = 1
             self._held_bytes += entry.allocated_bytes
-        return self._held[family].tensor
+        return entry.tensor
 
     def let_go(self, family: int) -> None:
-        """Undo one `hold`; after the last one the family is idle and most recently used."""
+        """Undo one `hold`; after the last one the family is idle."""
         self._holds[family] -= 1
         if not self._holds[family]:
             del self._holds[family]
-            entry = self._held.pop(family)
-            self._held_bytes -= entry.allocated_bytes
-            self._idle[family] = entry
-
-    def touch(self, family: int) -> None:
-        """Make a family the most recently used, if it is here and idle."""
-        if family in self._idle:
-            self._idle[family] = self._idle.pop(family)
+            self._held_bytes -= self._entries[family].allocated_bytes
 
     def _note_use(self) -> None:
         self.peak_bytes = max(self.peak_bytes, self.used_bytes)
@@ -148,6 +156,8 @@ class Transfer:
 class Tiers:
     """The hot and the warm tier together; `read_bytes[family]` is what reading a family allocates.
 
+    `turns` is to be told what is wanted; both tiers follow it.
+
     `base` families count in the hot tier from the start and never come through here. `promotions` (warm to
     hot), `demotions` (hot to warm) and `evictions` (out of memory) count families.
     """
@@ -155,6 +165,7 @@ class Tiers:
     def __init__(
         self,
         read_bytes: Sequence[int],
+        levels: Sequence[int],
         base: Container[int],
         *,
         hot_budget_bytes: int,
@@ -170,8 +181,9 @@ class Tiers:
         self._warm_bytes = [1 << (size - 1).bit_length() if cuda and size else size for size in read_bytes]
         base_bytes = sum(size for family, size in enumerate(self._hot_bytes) if family in base)
         self.largest_bytes = max((b for f, b in enumerate(self._hot_bytes) if f not in base), default=0)
-        self.hot = TierStore(hot_budget_bytes, base_bytes=base_bytes)
-        self.warm = TierStore(warm_budget_bytes)
+        self.turns = Turns(levels, read_bytes)
+        self.hot = TierStore(hot_budget_bytes, self.turns, base_bytes=base_bytes)
+        self.warm = TierStore(warm_budget_bytes, self.turns)
         self.buffer_bytes = 0
         self.promotions = 0
         self.demotions = 0
@@ -183,16 +195,17 @@ class Tiers:
         return self.hot.reserved_bytes + self.warm.reserved_bytes + self.buffer_bytes
 
     def admit(
-        self, family: int, wanted: Container[int], *, must: bool
+        self, family: int, wanted: Collection[int], *, must: bool = False, group: Collection[int] = ()
     ) -> tuple[Tier, Transfer | None] | None:
         """Make a family hot, or reserve room for the transfer that will; returns the tier where it was.
 
-        None if there is no room. Families in `wanted` give way only if this is a `must` and no other can.
+        None if there is no room, or if one of those in use in `group` should leave to make it. Families in
+        `wanted` give way only if this is a `must` and no other can.
         """
         if family in self.hot:
             return "hot", None
         hot_bytes = self._hot_bytes[family]
-        victims = self.hot.make_room(hot_bytes, wanted)
+        victims = self.hot.make_room(hot_bytes, wanted, unless=group)
         if victims is None and must:
             victims = self.hot.make_room(hot_bytes, ())
         if victims is None:
@@ -214,7 +227,7 @@ class Tiers:
             self.buffer_bytes += transfer.buffer_bytes
         return "cold", transfer
 
-    def admit_warm(self, family: int, wanted: Container[int]) -> Transfer | None:
+    def admit_warm(self, family: int, wanted: Collection[int]) -> Transfer | None:
         """Reserve room for reading a cold family into the warm tier; None if families in `wanted` fill it."""
         transfer = Transfer(family, to_hot=False)
         return transfer if self._reserve_host(transfer, wanted) else None
@@ -240,13 +253,7 @@ class Tiers:
             transfer.host = None
             self.warm.let_go(transfer.family)
 
-    def touch(self, families: Sequence[int]) -> None:
-        """Make these the most recently used of their tiers, the first the very last to leave."""
-        for family in reversed(families):
-            self.hot.touch(family)
-            self.warm.touch(family)
-
-    def _reserve_host(self, transfer: Transfer, wanted: Container[int]) -> bool:
+    def _reserve_host(self, transfer: Transfer, wanted: Collection[int]) -> bool:
         need_bytes = self._read_bytes[transfer.family]
         if self.pins_memory:
             need_bytes += self._warm_bytes[transfer.family]  # what is read, and its pinned copy beside it
@@ -259,7 +266,7 @@ class Tiers:
         transfer.keeps_host = True
         return True
 
-    def _demote(self, victims: list[tuple[int, Entry]], wanted: Container[int]) -> None:
+    def _demote(self, victims: list[tuple[int, Entry]], wanted: Collection[int]) -> None:
         """Give families that left the hot tier their place in the warm one, or drop them."""
         for family, entry in victims:
             if self._copies:
@@ -267,7 +274,7 @@ class Tiers:
                 if stays:
                     self.warm.let_go(family)
             else:
-                dropped = self.warm.make_room(entry.allocated_bytes, wanted)
+                dropped = self.warm.make_room(entry.allocated_bytes, wanted, unless=[family])
                 stays = dropped is not None
                 if dropped is not None:
                     self.evictions += len(dropped)

@@ -210,7 +210,7 @@ def through_cache(
     """What the real cache counts on the trace; budgets as it takes them, the base's bytes included."""
     with FamilyCache(
         _Blank(families),
-        families=len(families.bytes_F),
+        levels=families.level_F.tolist(),
         base=base,
         hot_budget_bytes=hot_budget_bytes,
         warm_budget_bytes=warm_budget_bytes,

@@ -182,7 +182,7 @@ class Loader:
         sizes = [self._pack.family_bytes(family) for family in (*self._chosen.families, *self._others)]
         self._cache = FamilyCache(
             self._pack,
-            families=len(self._pack.hierarchy.families),
+            levels=[family.level for family in self._pack.hierarchy.families],
             base=self._pack.hierarchy.base_families(self._pack.config.base_levels),
             hot_budget_bytes=self._base_bytes + (self._largest if warm else self._largest + sum(sizes)),
             warm_budget_bytes=self._largest + sum(sizes) if warm else 0,

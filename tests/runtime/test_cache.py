@@ -82,7 +82,7 @@ def cache_of(
     """A cache of `source` with budgets in units."""
     return FamilyCache(
         source,
-        families=len(source.units),
+        levels=[1] * len(source.units),
         base=base,
         hot_budget_bytes=hot * UNIT,
         warm_budget_bytes=warm * UNIT,
