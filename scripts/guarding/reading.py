@@ -81,12 +81,12 @@ class _Reader:
         self._cache = self._new_cache(pack)
 
     def _new_cache(self, pack: LensPack) -> FamilyCache:
-        families = range(len(pack.hierarchy.families))
+        families = pack.hierarchy.families
         return FamilyCache(
             pack,
-            families=len(families),
+            levels=[family.level for family in families],
             base=self._base,
-            hot_budget_bytes=sum(map(pack.family_bytes, families)),
+            hot_budget_bytes=sum(pack.family_bytes(family.index) for family in families),
             warm_budget_bytes=0,
             device=torch.device("cpu"),
             readers=READERS,
