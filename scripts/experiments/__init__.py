@@ -10,7 +10,8 @@ sweep        a whole report of the kind: variants replayed, some of them in whol
 theirs       the reference's tables, as data
 twins        a table of the reference and ours beside it
 page         a sweep's report as Markdown, with its picture
-prewarming  cold starts with pre-warming and without; overlap, verdict and prewarming_page beside it
-loading      its own: ways to read families, page
-scoring      its own: ways to score, page
+prewarming   cold starts with pre-warming and without; overlap, verdict and prewarming_page beside it
+loading      ways to read families
+one_row, many_rows, all_lenses    scoring where everything is in memory; timings is what they share
+requirements                      what was asked for, held against what was found
 """
