@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 from caching.bound import ITERATIONS, most_hits
-from caching.orders import CHOSEN, EVERYWHERE, OPTIMA, ORDERS, SERVED, Ageing, Families
+from caching.orders import BEFORE, EVERYWHERE, OPTIMA, ORDERS, SERVED, Ageing, Families
 from caching.overlap import overlap
 from caching.page import Record, markdown, pictures
 from caching.replay import Replayed, replay, through_cache
@@ -154,7 +154,7 @@ def build(arguments: argparse.Namespace, command: Sequence[str], progress: Progr
                         families,
                         rest_bytes,
                         MUST_SHOW,
-                        (SERVED, CHOSEN, *OPTIMA),
+                        (BEFORE, SERVED, *OPTIMA),
                         progress,
                         task,
                     )
@@ -416,7 +416,7 @@ def warm(steps: Sequence[Step], families: Families, base: Sequence[int], rest_by
 def ahead(setting: Setting, families: Families, rest_bytes: int) -> list[Record]:
     """Reading near misses ahead, against not doing so."""
     found = []
-    for name in (SERVED, CHOSEN):
+    for name in (BEFORE, SERVED):
         for share in (MUST_SHOW, 0.5, 1.0):
             budget_bytes = room(families, rest_bytes, share)
             plainly = replay(setting.steps, families, ORDERS[name](families, setting.steps), budget_bytes)
@@ -460,7 +460,7 @@ def overlaps(steps: Sequence[Step], sessions: Sequence[Session]) -> list[Record]
 
 
 def must_show(report: Mapping[str, Any]) -> Record:
-    """The issue's demand, with the pack's own walk: served and recommended order against the better of Belady's."""
+    """The issue's demand, with the pack's own walk: the orders of before and now against the better of Belady's."""
     (wide,) = (setting for setting in report["settings"] if setting["name"] == "wide")
     (at,) = (budget for budget in wide["budgets"] if budget["share"] == MUST_SHOW)
     return {
@@ -469,7 +469,7 @@ def must_show(report: Mapping[str, Any]) -> Record:
         "reference": at["reference"],
         **{
             name: {"of_reference": at["of_reference"][name], "met": at["of_reference"][name] >= LEAST}
-            for name in (SERVED, CHOSEN)
+            for name in (BEFORE, SERVED)
         },
     }
 

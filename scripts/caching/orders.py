@@ -61,7 +61,7 @@ class Order:
 
 
 class LeastRecent(Order):
-    """LRU: what was used longest ago leaves first. This is what the cache does."""
+    """LRU: what was used longest ago leaves first. This is what the cache did before."""
 
     def serve(self, family: int, odds: float, hit: bool) -> None:
         """Stamp it."""
@@ -176,6 +176,8 @@ class GreedyDual(Order):
 class Turns(Order):
     """By turns: the family that its level has asked for least lately leaves first, of equals the largest.
 
+    This is what the cache does, written down the slow way: `runtime.turns` goes over no ages at a call.
+
     A level's turn is a call of that level. A family's age is how many turns of its level have gone by since it was last
     wanted; where a turn was for many positions at once (a prompt's), a family that only some of them wanted is a
     fraction of a turn older. All that a position wanted is of one age until its level's next turn, so a position that
@@ -287,10 +289,10 @@ def _blind(kind: Callable[[Families], Order]) -> Make:
     return lambda families, steps: kind(families)
 
 
-SERVED = "lru"
-"""The order that the cache has today."""
-CHOSEN = "turns"
-"""The order that is recommended."""
+SERVED = "turns"
+"""The order that the cache has."""
+BEFORE = "lru"
+"""The order that it had before."""
 OPTIMA = ("belady", "belady by size")
 """Those that know the future; the better one is the reference."""
 

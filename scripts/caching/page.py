@@ -12,11 +12,11 @@ from pages.tables import made_with, table
 Record = dict[str, Any]
 
 TITLES = {
-    "lru": "LRU (served)",
+    "lru": "LRU (before)",
     "fifo": "FIFO",
     "lfu": "LFU",
     "lfu ageing": "LFU, ageing",
-    "turns": "turns",
+    "turns": "turns (served)",
     "belady": "Belady",
     "belady by size": "Belady by size",
     "lru plain": "LRU, nothing spared",
@@ -285,8 +285,8 @@ def _orders(report: Record) -> str:
     return (
         "## All orders, at 25 %\n\nReads and KiB are those of positions of generation.\n\n"
         + "\n".join(parts)
-        + "\n- *LRU, nothing spared*: as in textbooks. What is served spares what the same call still "
-        "wants.\n"
+        + "\n- *LRU, nothing spared*: as in textbooks. The cache spares what the same call still "
+        "wants, as it did before.\n"
         "- *LFU, ageing*: a use is worth half after "
         f"{report['run']['configuration']['half_life_steps']:g} steps. *LRU-2*: by the last use but one. "
         "*MRU*: the last "
@@ -309,13 +309,16 @@ def _turns(report: Record) -> str:
         "share s of the "
         "most wanted one's positions wanted begins at age 1 - s instead of 0.\n\n"
         "- What it knows: each family's level and bytes, and the calls. No score, no history, no setting.\n"
-        "- What it needs of the cache: the levels of the families; a group of families that are in use "
+        "- What it asks of the cache: the levels of the families; a group of families that are in use "
         "ends where one of "
         "them is the next to leave, instead of holding on to its families and having others leave in "
         "their place.\n"
-        "- What it costs: with every call a pass over one level's ages; the next to leave is a minimum "
-        "over the idle "
-        "families where LRU has it at the head of a list.\n"
+        "- What it costs: with every call a note of its level's turn at the families that it wants. Ages are "
+        "looked at, those "
+        "of the families that may leave, when one has to, where LRU has it at the head of a list.\n"
+        "- What it does not see: a level that has no turns does not age. What was last wanted of a level "
+        "that no position goes "
+        "down to any more stays, as young as it was.\n"
         "- What it gives up: a miss is counted alike whatever its bytes. It reads "
         f"{wide['turns']['reads_a_position']:.1f} "
         f"families and {wide['turns']['kib_a_position']:.0f} KiB a position; without sizes "
@@ -378,8 +381,10 @@ def _warm(report: Record) -> str:
         "## What a warm tier adds\n\n"
         "Hot 25 %, and a warm tier beside it, counted by the cache with its own order, generation only. "
         "Evicted families "
-        "go there, and on a CPU coming back moves a reference: hot and warm together are then one memory "
-        "of both budgets.\n\n" + table(("walk", "warm budget", "found hot", "found warm", "read"), rows)
+        "go there, unless they are the next to leave there too, and on a CPU coming back moves a reference: "
+        "hot and warm "
+        "together are then nearly one memory of both budgets.\n\n"
+        + table(("walk", "warm budget", "found hot", "found warm", "read"), rows)
     )
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from caching.orders import CHOSEN, EVERYWHERE, OPTIMA, ORDERS, SERVED, Ageing, Families, Turns
+from caching.orders import BEFORE, EVERYWHERE, OPTIMA, ORDERS, SERVED, Ageing, Families, Turns
 from caching.replay import replay
 from caching.traces import Call, Step
 
@@ -93,6 +93,6 @@ def test_belady_by_size_gives_a_large_family_up_for_two_small_ones() -> None:
     assert hits("belady by size", steps, some, 3) >= hits("belady", steps, some, 3)
 
 
-@pytest.mark.parametrize("name", [SERVED, CHOSEN, *OPTIMA])
+@pytest.mark.parametrize("name", [BEFORE, SERVED, *OPTIMA])
 def test_what_the_report_compares_is_replayed_at_every_budget(name: str) -> None:
     assert name in EVERYWHERE
