@@ -291,8 +291,8 @@ COMMON = "lru"
 """What a cache usually has."""
 CHOSEN = "turns"
 """The order that is recommended."""
-SERVED = COMMON
-"""The order that the cache has today: what the replay is held against it with."""
+SERVED = CHOSEN
+"""The order that the cache has: what the replay is held against it with."""
 OPTIMA = ("belady", "belady by size")
 """Those that know the future; the better one is the reference."""
 

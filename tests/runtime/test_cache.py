@@ -77,12 +77,19 @@ class Source(Meter):
 
 
 def cache_of(
-    source: Source, hot: int, warm: int, *, base: Sequence[int] = (), copies: bool = False, readers: int = 4
+    source: Source,
+    hot: int,
+    warm: int,
+    *,
+    base: Sequence[int] = (),
+    copies: bool = False,
+    readers: int = 4,
+    levels: Sequence[int] | None = None,
 ) -> FamilyCache:
-    """A cache of `source` with budgets in units."""
+    """A cache of `source` with budgets in units; all families are of one level unless levels are given."""
     return FamilyCache(
         source,
-        levels=[1] * len(source.units),
+        levels=levels or [1] * len(source.units),
         base=base,
         hot_budget_bytes=hot * UNIT,
         warm_budget_bytes=warm * UNIT,
@@ -189,12 +196,20 @@ def test_a_family_is_cold_then_hot_then_warm_once_pushed_out(copies: bool) -> No
 
 
 @each_mode
-def test_the_least_recently_used_leaves_first(copies: bool) -> None:
+def test_of_one_level_what_was_wanted_longest_ago_leaves_first(copies: bool) -> None:
     with cache_of(Source([1] * 4), hot=2, warm=0, copies=copies) as cache:
         assert [origin(cache, family) for family in (0, 1, 0, 2)] == ["cold", "cold", "hot", "cold"]
         assert [origin(cache, family) for family in (0, 1)] == ["hot", "cold"]
         assert cache.stats().evictions == 2
         assert cache.stats().warm_peak_bytes == 0
+
+
+@each_mode
+def test_of_a_walk_that_does_not_fit_the_same_families_stay(copies: bool) -> None:
+    # Every position asks for a family a level, and two of three fit: the least recently used is what is asked for next.
+    with cache_of(Source([1] * 3), hot=2, warm=0, copies=copies, levels=[1, 2, 3]) as cache:
+        found = [[origin(cache, family) for family in range(3)] for _ in range(10)]
+        assert found[1:] == [["cold", "cold", "hot"]] * 9
 
 
 @each_mode
@@ -258,9 +273,30 @@ def test_asking_for_a_base_or_unknown_family_is_refused() -> None:
 @each_mode
 def test_groups_keep_the_order_and_hold_what_fits_together(copies: bool) -> None:
     with cache_of(Source([2, 1, 1, 3, 1]), hot=4, warm=9, copies=copies) as cache:
-        assert [list(found) for found in origins(cache, [0, 1, 4, 3, 2])] == [[0, 1, 4], [3, 2]]
-        assert [list(found) for found in origins(cache, [1, 1, 0])] == [[1, 0]]
+        assert [list(found) for found in origins(cache, [0, 1, 4, 3])] == [[0, 1, 4], [3]]
+        assert [list(found) for found in origins(cache, [1, 1, 2, 0])] == [[1, 2, 0]]
         assert origins(cache, []) == []
+
+
+@each_mode
+def test_a_group_ends_where_one_of_its_own_is_the_next_to_leave(copies: bool) -> None:
+    with cache_of(Source([1, 2, 1, 1]), hot=4, warm=0, copies=copies, levels=[1, 2, 2, 2]) as cache:
+        origins(cache, [0])
+        # All are of one age, 1 is the largest: it makes room for 3, and 0 stays.
+        assert origins(cache, [1, 2, 3]) == [{1: "cold", 2: "cold"}, {3: "cold"}]
+        assert origins(cache, [0]) == [{0: "hot"}]
+
+
+def test_what_leaves_the_hot_tier_first_takes_no_place_in_the_warm_one() -> None:
+    with cache_of(Source([1, 1, 2, 2]), hot=2, warm=2, levels=[1, 1, 2, 3]) as cache:
+        origins(cache, [2])
+        origins(cache, [0])  # 2 is warm now
+        origins(cache, [1])
+        origins(
+            cache, [3]
+        )  # 0 is older than 2, and is dropped; 1 is of its age and smaller, and takes its place
+        assert (cache.stats().demotions, cache.stats().evictions) == (2, 2)
+        assert origins(cache, [1]) == [{1: "warm"}]
 
 
 @each_mode
@@ -500,11 +536,13 @@ def test_prefetch_promotes_what_is_warm_and_leaves_what_is_hot(copies: bool) -> 
 
 
 @each_mode
-def test_the_most_wanted_of_a_prefetch_is_the_last_to_leave(copies: bool) -> None:
-    with cache_of(Source([1] * 4), hot=3, warm=0, copies=copies) as cache:
-        cache.prefetch([2, 1, 0])
-        origin(cache, 3)
-        assert [origin(cache, family) for family in (2, 1)] == ["hot", "hot"]
+def test_what_a_prefetch_brought_leaves_after_what_was_wanted_before(copies: bool) -> None:
+    with cache_of(Source([1, 1, 2, 1]), hot=4, warm=0, copies=copies) as cache:
+        origins(cache, [1])
+        origins(cache, [2])
+        cache.prefetch([1, 0])  # 1 is hot, and of one age with 2 from now on
+        origins(cache, [3])  # the largest of that age leaves
+        assert [origin(cache, family) for family in (0, 1, 2)] == ["hot", "hot", "cold"]
 
 
 @each_mode
@@ -972,53 +1010,68 @@ def test_eight_threads_on_a_small_budget(copies: bool, hot: int, warm: int, devi
 
 
 class PlainModel:
-    """Where single accesses find families, the slow way: lists, the least recently used first."""
+    """Where single accesses find families, the slow way: lists, and ages counted one by one."""
 
-    def __init__(self, units: Sequence[int], hot: int, warm: int) -> None:
-        self.units = units
+    def __init__(self, units: Sequence[int], levels: Sequence[int], hot: int, warm: int) -> None:
+        self.units, self.levels = units, levels
         self.hot_budget, self.warm_budget = hot, warm
         self.hot: list[int] = []
         self.warm: list[int] = []
+        self.ages = [0] * len(units)
         self.moves: Counter[str] = Counter()
 
     def size(self, families: Sequence[int]) -> int:
         return sum(self.units[family] for family in families)
 
+    def age(self, family: int) -> None:
+        for other, level in enumerate(self.levels):
+            self.ages[other] += level == self.levels[family]
+        self.ages[family] = 0
+
+    def next_to_leave(self, families: Sequence[int]) -> int:
+        return max(families, key=lambda family: (self.ages[family], self.units[family], -family))
+
     def access(self, family: int) -> str:
+        self.age(family)
         if family in self.hot:
-            self.hot.remove(family)
-            self.hot.append(family)
             return "hot"
         found = "warm" if family in self.warm else "cold"
         if family in self.warm:
             self.warm.remove(family)
             self.moves["promotions"] += 1
         while self.size([*self.hot, family]) > self.hot_budget:
-            victim = self.hot.pop(0)
-            if self.units[victim] <= self.warm_budget:
-                while self.size([*self.warm, victim]) > self.warm_budget:
-                    self.warm.pop(0)
-                    self.moves["evictions"] += 1
-                self.warm.append(victim)
-                self.moves["demotions"] += 1
-            else:
-                self.moves["evictions"] += 1
+            victim = self.next_to_leave(self.hot)
+            self.hot.remove(victim)
+            self.demote(victim)
         self.hot.append(family)
         return found
+
+    def demote(self, victim: int) -> None:
+        kept = [*self.warm, victim]
+        while self.size(kept) > self.warm_budget:
+            kept.remove(self.next_to_leave(kept))
+        if victim in kept:
+            self.moves["demotions"] += 1
+            self.moves["evictions"] += len(self.warm) + 1 - len(kept)
+            self.warm = kept
+        else:  # and nobody leaves for it
+            self.moves["evictions"] += 1
 
 
 class CopyModel(PlainModel):
     """The same where hot families are copies: `hosts` has their host copies, `warm` the others."""
 
-    def __init__(self, units: Sequence[int], hot: int, warm: int) -> None:
-        super().__init__(units, hot, warm)
+    def __init__(self, units: Sequence[int], levels: Sequence[int], hot: int, warm: int) -> None:
+        super().__init__(units, levels, hot, warm)
         self.hosts: list[int] = []
 
     def access(self, family: int) -> str:
         if family in self.hot:
             return super().access(family)
+        self.age(family)
         while self.size([*self.hot, family]) > self.hot_budget:
-            victim = self.hot.pop(0)
+            victim = self.next_to_leave(self.hot)
+            self.hot.remove(victim)
             if victim in self.hosts:
                 self.hosts.remove(victim)
                 self.warm.append(victim)
@@ -1033,7 +1086,7 @@ class CopyModel(PlainModel):
             return "warm"
         if self.size([*self.hosts, family]) <= self.warm_budget:
             while self.size([*self.hosts, *self.warm, family]) > self.warm_budget:
-                self.warm.pop(0)
+                self.warm.remove(self.next_to_leave(self.warm))
                 self.moves["evictions"] += 1
             self.hosts.append(family)
         return "cold"
@@ -1045,14 +1098,15 @@ class CopyModel(PlainModel):
     units=st.lists(st.integers(1, 4), min_size=2, max_size=7),
     spare=st.integers(0, 6),
     warm=st.integers(0, 8),
+    levels=st.lists(st.integers(1, 3), min_size=7, max_size=7),
     accesses=st.lists(st.integers(0, 6), max_size=40),
 )
 def test_single_accesses_find_families_where_the_model_does(
-    copies: bool, units: list[int], spare: int, warm: int, accesses: list[int]
+    copies: bool, units: list[int], spare: int, warm: int, levels: list[int], accesses: list[int]
 ) -> None:
-    hot = max(units) + spare
-    model = (CopyModel if copies else PlainModel)(units, hot, warm)
-    with cache_of(Source(units), hot, warm, copies=copies) as cache:
+    hot, levels = max(units) + spare, levels[: len(units)]
+    model = (CopyModel if copies else PlainModel)(units, levels, hot, warm)
+    with cache_of(Source(units), hot, warm, copies=copies, levels=levels) as cache:
         for family in (access % len(units) for access in accesses):
             assert origin(cache, family) == model.access(family)
             stats = cache.stats()

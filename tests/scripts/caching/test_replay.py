@@ -1,7 +1,7 @@
 """Replays against the real cache, against the optimum by trying everything, and against what must always hold."""
 
 import pytest
-from caching.orders import ORDERS, SERVED, Families, LeastRecentPlain
+from caching.orders import BEFORE, ORDERS, SERVED, Families, LeastRecentPlain
 from caching.replay import Replayed, replay, through_cache
 from caching.traces import Step
 from hypothesis import given, settings
@@ -30,6 +30,15 @@ def test_the_served_order_counts_what_the_real_cache_counts(trace: tuple[list[St
     assert one.reads == stats.reads
     assert sum(phase.bytes_read for phase in one.phases.values()) == stats.bytes_read
     assert one.peak_bytes == stats.hot_peak_bytes
+
+
+def test_the_order_of_before_counts_something_else() -> None:
+    """The control: that the counts are equal says something."""
+    some = families([UNIT] * 3, [1, 2, 3])
+    steps = [step([0], [1], [2]) for _ in range(10)]
+    counted = through_cache(steps, some, [], 2 * UNIT, 0)
+    assert counted.reads == replay(steps, some, ORDERS[SERVED](some, steps), 2 * UNIT).reads == 30 - 9
+    assert replay(steps, some, ORDERS[BEFORE](some, steps), 2 * UNIT).reads == 30
 
 
 @pytest.mark.parametrize("name", ORDERS)
