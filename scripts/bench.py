@@ -33,7 +33,7 @@ from lenses.pack import LensPack
 from runtime.host import load_host
 
 PACK = Path("lens_packs/wordnet-mini")
-ROUNDS, QUICK_ROUNDS = 20, 5
+ROUNDS, QUICK_ROUNDS = 20, 4
 
 
 def measure(rounds: int, command: Sequence[str], progress: Progress) -> Record:

@@ -48,8 +48,8 @@ from runtime.monitor import Monitor
 HOST, LEVELS = "random:gemma-3-270m:4", "5,23,241,400"
 """269 lenses in the base, 400 below it."""
 QUICK_PACK = Path("lens_packs/wordnet-mini")
-ROUNDS, LENGTHS, QUICK_LENGTHS = 10, (8, 32), (2, 6)
-PROMPT, QUICK_PROMPT = "A violin is a small wooden instrument.", "A violin is"
+ROUNDS, LENGTHS, QUICK_LENGTHS = 10, (6, 24), (2, 6)
+PROMPT, QUICK_PROMPT = "A violin is small.", "A violin is"
 NOT_COMPILED = "a quick try compiles nothing: that takes a minute or two"
 NO_INT8 = (
     "no int8 pack given: make one (scripts/make_synthetic_pack.py --dtype int8) and give it as --int8-pack"

@@ -119,6 +119,7 @@ def time_subjects(
             for task in tasks
         ],
         rounds=rounds,
+        warm_up=1,  # the references are warm-up, too, and one round compiles all there is
         seed=seed,
         between=between,
     )

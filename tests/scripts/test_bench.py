@@ -3,6 +3,8 @@
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -54,11 +56,17 @@ def _small(place: Path) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def committed(place: Path) -> Path:
-    """What `--update` has written."""
+def first(place: Path) -> tuple[Path, str]:
+    """What `--update` has written where nothing was, and what it said."""
     path = place / "bench.json"
-    assert main(["--quick", "--update", f"--committed={path}"]) == 0
-    return path
+    with redirect_stdout(StringIO()) as out:
+        assert main(["--quick", "--update", f"--committed={path}"]) == 0
+    return path, out.getvalue()
+
+
+@pytest.fixture
+def committed(first: tuple[Path, str]) -> Path:
+    return first[0]
 
 
 def last_line(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
@@ -91,11 +99,11 @@ def test_times_that_are_bad_are_marked_and_pass(
     assert set(last_line(capsys)["changed"]) == found["ratios"].keys() - found["not_measured"].keys()
 
 
-def test_without_a_committed_run_everything_is_new(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["--quick", f"--committed={tmp_path / 'none.json'}"]) == 0
-    assert last_line(capsys)["changed"] == []
+def test_without_a_committed_run_everything_is_new(first: tuple[Path, str]) -> None:
+    *lines, last = first[1].splitlines()
+    assert json.loads(last)["changed"] == []
+    found = json.loads(first[0].read_text())
+    assert sum(" — " in line for line in lines) == len(found["ratios"]) + len(found["counters"])
 
 
 def no_prefetch(self: FamilyCache, families: object) -> None:

@@ -184,7 +184,7 @@ def test_compiled_blocks_are_watched_as_they_are_and_given_back(
     subject = ready("default")
     blocks = subject.host.model.get_decoder().layers
     limit = torch._dynamo.config.recompile_limit
-    task = replace(TASK, new_tokens=3)
+    task = replace(TASK, new_tokens=2)
     reference = subject.run(task)
     changed = replace(subject, changes=(CompiledBlocks(subject.host.model),))
     try:
