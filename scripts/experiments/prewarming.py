@@ -17,8 +17,8 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
-from judging.metrics import Doubles
-from measuring.comparing import ALPHA, holm, median_difference, ratio, signed_rank_p
+from judging.metrics import Doubles, Estimate
+from measuring.comparing import ALPHA, draws, holm, interval, median_difference, signed_rank_p
 from measuring.disk import evict
 from measuring.floor import MemoryFloor
 from measuring.rounds import Variant, alternate
@@ -197,7 +197,7 @@ def compared(pairs: Pairs) -> list[Record]:
             )
             if not len(on_R):
                 continue
-            share, difference = ratio(on_R, off_R), median_difference(on_R, off_R)
+            share, difference = _paired_ratio(on_R, off_R), median_difference(on_R, off_R)
             p_values.append(signed_rank_p(on_R - off_R))
             tests.append(
                 {
@@ -259,6 +259,13 @@ def forget(pack: LensPack) -> None:
     """Drop a pack's files from the page cache; raises SourceError where they stay."""
     for path in pack_files(pack):
         evict(path).check()
+
+
+def _paired_ratio(on_R: Doubles, off_R: Doubles) -> Estimate:
+    """The median of the pairs' ratios: texts differ in length, so medians of either side may be of different texts."""
+    ratio_R = on_R / off_R
+    drawn_W = np.median(ratio_R[draws(len(ratio_R), 0)], axis=1)
+    return interval(float(np.median(ratio_R)), drawn_W)
 
 
 def _lenses_until_ms(cold: Cold, tokens: int) -> float:

@@ -22,7 +22,8 @@ pre-warming).
 
 **Cold generations.** Every run drops the pack's files from the page cache, opens the pack anew, so that the bytes of
 every family are checked when first read, makes a monitor and generates greedily. All totals are from the opening of the
-pack: start, prompt and first token are in them. Runs of one text and round are a pair; the time to the 10th token is
+pack: start, prompt and first token are in them. Runs of one text and round are a pair; *ratio* and *difference* are
+medians over pairs, with 95 % intervals. The time to the 10th token is
 taken from the longer runs too. Within one round every variant wrote the same tokens and, of the same prompt events, saw
 the same; a walk of width 1 was seen to see something else.
 

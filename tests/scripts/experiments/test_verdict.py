@@ -61,6 +61,14 @@ def test_start_and_first_token_are_in_the_total() -> None:
     assert all(test["ratio"][0] < 1 for test in tests)
 
 
+def test_pairs_are_compared_text_by_text() -> None:
+    off_ms = [50.0, 500.0, 5000.0, 51.0, 501.0]
+    # Longer by a tenth of the whole in every text; the medians of all alone would be of one text.
+    on_ms = [ms + (5.0 + ms + 9) * 0.1 for ms in off_ms]
+    test = next(test for test in compared(pairs(on_ms, off_ms)) if test["length"] == 10)
+    assert test["ratio"] == pytest.approx([1.1, 1.1, 1.1])
+
+
 def test_too_short_runs_give_no_verdict() -> None:
     found = verdict(pairs([4.0] * 8, [5.0] * 8, tokens=20))
     assert found["test"] is None
