@@ -108,7 +108,10 @@ def test_pure_what_comes_late_says_what_strict_says(packs: list[LensPack], data:
         "warm_budget_bytes": draw(st.sampled_from([0, 300, 1 << 20])),
     }
     reads = draw(st.lists(st.integers(0, 4), min_size=12, max_size=12))
-    expected = strict(pack, script, damaged, **walk, prewarm=late["prewarm"])
+    # With room for everything, exhaustive scoring has no families to fetch, late or in time.
+    too_few = sum(pack.family_bytes(family.index) for family in pack.hierarchy.families) - 1
+    late["hot_budget_bytes"] = min(late["hot_budget_bytes"], too_few)
+    expected = strict(pack, script, damaged, **walk, prewarm=late["prewarm"], hot_budget_bytes=too_few)
     with gated(pack) as gate, Monitor(pack, **walk, **late) as monitor:
         gate.damaged = damaged
         gate.watch(monitor)
@@ -368,7 +371,7 @@ def test_a_kept_walk_holds_no_memory_of_other_positions(packs: list[LensPack]) -
         walk = monitor.engine.begin(states_PD, "prompt")[7]
         monitor.engine.go_on([walk], wait=False)
         taken = walk.own()
-        arrays = [walk.state_D, *walk.scores.concepts, *walk.scores.logits, *walk.level.concepts]
+        arrays = [walk.input_C, *walk.scores.concepts, *walk.scores.logits, *walk.level.concepts]
         assert all(array.base is None for array in arrays)
         assert taken == sum(array.nbytes for array in arrays) == 4 * HIDDEN + 8 * monitor.engine.base_count
         gate.set_open(True)
