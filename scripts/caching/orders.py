@@ -291,7 +291,7 @@ COMMON = "lru"
 """What a cache usually has."""
 CHOSEN = "turns"
 """The order that is recommended."""
-SERVED = COMMON
+SERVED = CHOSEN
 """The order that the cache has today: what the replay is held against it with."""
 OPTIMA = ("belady", "belady by size")
 """Those that know the future; the better one is the reference."""
