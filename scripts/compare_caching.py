@@ -64,7 +64,7 @@ def plan(subject: Subject) -> Plan:
         wider = alone | {"base_levels": (*levels, levels[-1] + 1)}
         hot = smallest_hot_bytes(pack, wider["base_levels"])
         ours.append(Watched(WIDER, wider | {"hot_budget_bytes": hot, "warm_budget_bytes": 0}))
-        baseline.append(OneByOne(f"{ONE_AT_A_TIME}, {WIDER}", wider, 0))
+        baseline.append(OneByOne(f"{ONE_AT_A_TIME}, {WIDER}", wider | {"hot_budget_bytes": hot}, 0))
     if len(levels) > 1:
         narrower = alone | {"base_levels": levels[:-1]}
         ours.append(Watched(NARROWER, narrower | {"hot_budget_bytes": roomy_hot_bytes(pack, levels[:-1])}))
