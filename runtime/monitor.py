@@ -28,9 +28,9 @@ from lenses.errors import PackMismatch
 from lenses.pack import LensPack
 from lenses.state import Floats, Pool, normalise
 from runtime.blocks import blocks_of, check_fits, eos_ids_of, host_id, is_same_host, text_config
-from runtime.cache import CacheStats
 from runtime.clock import NO_CLOCK, Clock, Component
 from runtime.config import MonitorConfig
+from runtime.counts import CacheStats
 from runtime.engine import Engine
 from runtime.events import Coverage, Event, EventQueue, Phase, Run, Sink, State
 from runtime.generate import Prompt, stream

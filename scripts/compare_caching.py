@@ -9,11 +9,9 @@ memory*: read at the start; of the baseline all lenses that have a file. Nothing
 except where pre-warming is named: there the defaults hold. Twins: section 2, the executive summary and section 5.
 """
 
-import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from experiments import page, sweep, theirs, twins
@@ -29,8 +27,6 @@ from experiments.sweep import Plan, Sizes
 from experiments.trials import OneByOne, Watched
 from experiments.twins import ONE_AT_A_TIME
 from measuring.tables import digits
-from pages.command import make_report
-from pages.report_files import json_text, picture_name, write_report
 from pages.tables import table
 
 SIZES = Sizes(prompts=1, tokens=24, rounds=6, slow_rounds=3, whole_rounds=2)
@@ -165,27 +161,17 @@ def markdown(report: dict[str, Any], pictures: Sequence[str]) -> str:
     )
 
 
-def write(report: dict[str, Any], out: Path) -> list[Path]:
-    """Write the report's files; returns their paths."""
-    name = picture_name(out, "parts")
-    drawn = {name: page.picture(report, "Caching: where a token's time goes")}
-    return write_report(out, json=json_text(report), page=markdown(report, sorted(drawn)), pictures=drawn)
-
-
-def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
-    return sweep.sized(sweep.parser(__doc__, "caching", SIZES).parse_args(argv), SIZES)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run; exit code 2 and one line for what the user can mend."""
-    return make_report(
+    return sweep.make(
         "scripts/compare_caching.py",
         argv,
-        parse(argv),
-        build=partial(sweep.run, plan=plan),
-        write=write,
-        summary=sweep.summary,
+        doc=__doc__,
+        report="caching",
+        sizes=SIZES,
+        plan=plan,
+        markdown=markdown,
+        picture=("parts", partial(page.picture, title="Caching: where a token's time goes")),
     )
 
 

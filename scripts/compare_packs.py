@@ -25,6 +25,7 @@ from comparing.cost import cost
 from comparing.page import markdown, pictures
 from comparing.quality import Found, Truth, difference, lens_quality, say
 from data.parts import POSITIONS, collect_states, read_part
+from data.served import score_all
 from judging.metrics import SEED, is_measured
 from pages.command import make_report
 from pages.files import plain
@@ -32,7 +33,6 @@ from pages.report_files import json_text, write_report
 from pages.run_record import RunRecord
 from rich.progress import Progress
 
-from lenses.bank import Bank
 from lenses.errors import ConfigError, PackNotFound
 from lenses.importers.wordnet import read_wordnet
 from lenses.lens import Floats
@@ -147,18 +147,6 @@ def check_comparable(packs: Sequence[LensPack]) -> None:
                 raise ConfigError(
                     f"the pack {pack.path.name} has another {what} than {first.path.name}; give packs made alike"
                 )
-
-
-def score_all(pack: LensPack, states_PD: Floats, progress: Progress, title: str) -> Floats:
-    """[P, N] logits of every lens, as served."""
-    bank = Bank(pack, range(len(pack.hierarchy.families)))
-    task = progress.add_task(title, total=len(states_PD))
-    pieces = []
-    for start in range(0, len(states_PD), 1024):
-        pieces.append(bank.score_base(bank.inputs(states_PD[start : start + 1024])))
-        progress.advance(task, len(pieces[-1]))
-    bank.close()
-    return np.concatenate(pieces)
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:

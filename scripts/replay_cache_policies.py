@@ -42,20 +42,20 @@ from caching.sessions import (
     record,
 )
 from caching.traces import Margin, Step, Walker
+from data.served import score_all
 from pages.command import make_report
 from pages.files import plain
 from pages.report_files import json_text, picture_name, write_report
 from pages.run_record import RunRecord, sha256_of
 from rich.progress import Progress
 
-from lenses.bank import Bank
 from lenses.errors import ConfigError, PackNotFound
 from lenses.importers.wordnet import read_wordnet
 from lenses.lens import Floats
 from lenses.pack import LensPack
 from runtime.blocks import check_fits
-from runtime.cache import CacheStats
 from runtime.config import MonitorConfig
+from runtime.counts import CacheStats
 from runtime.engine import Engine
 from runtime.host import load_host
 
@@ -106,7 +106,9 @@ def build(arguments: argparse.Namespace, command: Sequence[str], progress: Progr
     wordnet = read_wordnet(arguments.wordnet)
     sessions = record(host, pack, wordnet, pages, arguments.positions, progress)
     families, base, rest_bytes = families_of(pack)
-    logits = score_all(pack, sessions)
+    ends = np.cumsum([len(session.states_PD) for session in sessions])
+    states_PD = np.concatenate([session.states_PD for session in sessions])
+    logits = np.split(score_all(pack, states_PD, progress), ends[:-1])
     chosen = {"wide": (pack.config.top_k, pack.config.load_threshold), "narrow": NARROW}
     settings = [walk(pack, name, *walked, sessions, logits) for name, walked in chosen.items()]
     task = progress.add_task("replays", total=len(settings) * (len(BUDGETS) + len(KINDS) + 3))
@@ -209,15 +211,6 @@ def families_of(pack: LensPack) -> tuple[Families, list[int], int]:
             f"every lens of the pack {pack.path.name} is in its base; there is nothing to evict"
         )
     return Families(sizes, np.array([family.level for family in hierarchy.families])), base, rest_bytes
-
-
-def score_all(pack: LensPack, sessions: Sequence[Session]) -> list[Floats]:
-    """Logits of every lens at every position, with the bits that the engine's own have."""
-    bank = Bank(pack, range(len(pack.hierarchy.families)))
-    try:
-        return [bank.score_base(bank.inputs(session.states_PD)) for session in sessions]
-    finally:
-        bank.close()
 
 
 def walk(

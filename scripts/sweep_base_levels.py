@@ -8,11 +8,9 @@ the reference's "layer 0" had 10, its "layers 0-1" 267, its "layers 0-2" 1,360. 
 there. Beside the base, every choice has the same room for children. Twins: section 1, and the trade-off of section 2.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from experiments import page, sweep, theirs, twins
@@ -20,8 +18,6 @@ from experiments.subject import Subject, levels_name, roomy_hot_bytes
 from experiments.sweep import Plan, Sizes
 from experiments.trials import OneByOne, Watched
 from experiments.twins import ONE_AT_A_TIME
-from pages.command import make_report
-from pages.report_files import json_text, picture_name, write_report
 
 from runtime.config import MonitorConfig
 
@@ -82,27 +78,17 @@ def markdown(report: dict[str, Any], pictures: Sequence[str]) -> str:
     )
 
 
-def write(report: dict[str, Any], out: Path) -> list[Path]:
-    """Write the report's files; returns their paths."""
-    name = picture_name(out, "parts")
-    drawn = {name: page.picture(report, "Base levels: where a token's time goes")}
-    return write_report(out, json=json_text(report), page=markdown(report, sorted(drawn)), pictures=drawn)
-
-
-def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
-    return sweep.sized(sweep.parser(__doc__, "base-levels", SIZES).parse_args(argv), SIZES)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run; exit code 2 and one line for what the user can mend."""
-    return make_report(
+    return sweep.make(
         "scripts/sweep_base_levels.py",
         argv,
-        parse(argv),
-        build=partial(sweep.run, plan=plan),
-        write=write,
-        summary=sweep.summary,
+        doc=__doc__,
+        report="base-levels",
+        sizes=SIZES,
+        plan=plan,
+        markdown=markdown,
+        picture=("parts", partial(page.picture, title="Base levels: where a token's time goes")),
     )
 
 

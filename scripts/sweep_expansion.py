@@ -9,11 +9,8 @@ misses is another report: `wordnet-mini.md` has its recall. The reference set bo
 them; it has no table of these.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 from experiments import page, sweep
@@ -21,9 +18,7 @@ from experiments.subject import Subject
 from experiments.sweep import Plan, Sizes
 from experiments.trials import Watched
 from measuring.tables import digits, timing_table
-from pages.command import make_report
 from pages.pictures import Axis, Line, lines
-from pages.report_files import json_text, picture_name, write_report
 
 SIZES = Sizes(prompts=1, tokens=24, rounds=5, slow_rounds=1, whole_rounds=2)
 TOP_K = (1, 2, 5, 10, 20, 40)
@@ -118,26 +113,17 @@ def picture(report: dict[str, Any]) -> str:
     )
 
 
-def write(report: dict[str, Any], out: Path) -> list[Path]:
-    """Write the report's files; returns their paths."""
-    drawn = {picture_name(out, "cost"): picture(report)}
-    return write_report(out, json=json_text(report), page=markdown(report, sorted(drawn)), pictures=drawn)
-
-
-def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
-    return sweep.sized(sweep.parser(__doc__, "expansion", SIZES).parse_args(argv), SIZES)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run; exit code 2 and one line for what the user can mend."""
-    return make_report(
+    return sweep.make(
         "scripts/sweep_expansion.py",
         argv,
-        parse(argv),
-        build=partial(sweep.run, plan=plan),
-        write=write,
-        summary=sweep.summary,
+        doc=__doc__,
+        report="expansion",
+        sizes=SIZES,
+        plan=plan,
+        markdown=markdown,
+        picture=("cost", picture),
     )
 
 

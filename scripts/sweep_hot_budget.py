@@ -9,19 +9,15 @@ One monitor goes through all texts, as in a session; it starts cold. The rest is
 whole and pre-warmed. The reference counted lenses (500 of 7,947) and has no table of this.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from experiments import page, sweep
 from experiments.subject import PROMPTS, Subject, base_bytes, beyond, smallest_hot_bytes
 from experiments.sweep import Plan, Sizes
 from experiments.trials import Watched
-from pages.command import make_report
-from pages.report_files import json_text, picture_name, write_report
 
 SIZES = Sizes(prompts=len(PROMPTS), tokens=60, rounds=5, slow_rounds=1, whole_rounds=2)
 SHARES = (0.05, 0.1, 0.25, 0.5, 0.75, 1.0)
@@ -63,28 +59,18 @@ def markdown(report: dict[str, Any], pictures: Sequence[str]) -> str:
     return page.sweep_page(report, title="Hot budget", introduction=INTRODUCTION, pictures=pictures)
 
 
-def write(report: dict[str, Any], out: Path) -> list[Path]:
-    """Write the report's files; returns their paths."""
-    drawn = {
-        picture_name(out, "parts"): page.picture(report, "Memory for families: where a token's time goes")
-    }
-    return write_report(out, json=json_text(report), page=markdown(report, sorted(drawn)), pictures=drawn)
-
-
-def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
-    return sweep.sized(sweep.parser(__doc__, "hot-budget", SIZES).parse_args(argv), SIZES, travelling=True)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run; exit code 2 and one line for what the user can mend."""
-    return make_report(
+    return sweep.make(
         "scripts/sweep_hot_budget.py",
         argv,
-        parse(argv),
-        build=partial(sweep.run, plan=plan),
-        write=write,
-        summary=sweep.summary,
+        doc=__doc__,
+        report="hot-budget",
+        sizes=SIZES,
+        plan=plan,
+        markdown=markdown,
+        picture=("parts", partial(page.picture, title="Memory for families: where a token's time goes")),
+        travelling=True,
     )
 
 

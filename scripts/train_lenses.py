@@ -28,6 +28,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from data.lens_states import collect
+from data.served import score_all
 from data.synsets import labels, synsets_of, tell
 from judging.expansion_recall import cheapest_with, curve
 from judging.metrics import FALSE_POSITIVES, area, concept_metrics, threshold
@@ -82,18 +83,6 @@ class Teacher:
     def __call__(self, states_BD: Floats) -> Floats:
         logits_BN = self._bank.score_base(self._bank.inputs(states_BD))
         return log_odds(logits_BN, self.pack.heads.platt_slope, self.pack.heads.platt_offset)
-
-
-def score_all(pack: LensPack, states_SD: Floats, progress: Progress, title: str) -> Floats:
-    """[S, N] logits of every lens as served: stored first layers, by the bank."""
-    bank = Bank(pack, range(len(pack.hierarchy.families)))
-    task = progress.add_task(title, total=len(states_SD))
-    parts = []
-    for start in range(0, len(states_SD), 4096):
-        parts.append(bank.score_base(bank.inputs(states_SD[start : start + 4096])))
-        progress.advance(task, len(parts[-1]))
-    bank.close()
-    return np.concatenate(parts)
 
 
 def build(arguments: argparse.Namespace, progress: Progress) -> LensPack:

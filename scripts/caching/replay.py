@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from caching.orders import Families, Order
 from caching.traces import Call, Step
-from runtime.cache import CacheStats, FamilyCache
+from runtime.cache import FamilyCache
+from runtime.counts import CacheStats
 from runtime.events import Phase
 
 

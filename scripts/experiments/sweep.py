@@ -8,11 +8,14 @@ import argparse
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from measuring.floor import MemoryFloor
+from pages.command import make_report
 from pages.files import plain
+from pages.report_files import json_text, picture_name, write_report
 from pages.run_record import RunRecord
 from profiling.runs import Task
 from rich.progress import Progress
@@ -53,7 +56,41 @@ class Sizes:
 QUICK = Sizes(prompts=1, tokens=6, rounds=2, slow_rounds=1, whole_rounds=1)
 
 
-def run(
+def make(
+    script: str,
+    argv: Sequence[str] | None,
+    *,
+    doc: str | None,
+    report: str,
+    sizes: Sizes,
+    plan: Callable[[Subject], Plan],
+    markdown: Callable[[Record, Sequence[str]], str],
+    picture: tuple[str, Callable[[Record], str]],
+    travelling: bool = False,
+) -> int:
+    """Run the program `script` and write its `report`, a page and one picture; returns the exit code.
+
+    `markdown` makes the page of what was found and the names of the pictures, `picture` is what its one picture shows
+    and how it is drawn. The default pack is the synthetic one, or the `travelling` one.
+    """
+    suffix, draw = picture
+
+    def write(found: Record, out: Path) -> list[Path]:
+        drawn = {picture_name(out, suffix): draw(found)}
+        return write_report(out, json=json_text(found), page=markdown(found, sorted(drawn)), pictures=drawn)
+
+    given = _parser(doc, report, sizes).parse_args(argv)
+    return make_report(
+        script,
+        argv,
+        _sized(given, sizes, travelling),
+        build=partial(_build, plan=plan),
+        write=write,
+        summary=_summary,
+    )
+
+
+def _build(
     arguments: argparse.Namespace,
     command: Sequence[str],
     progress: Progress,
@@ -148,7 +185,7 @@ def trial_json(trial: Trial) -> Record:
     return {"what": type(trial).__name__, **own, **_listed(trial.settings)}
 
 
-def summary(report: Record) -> Record:
+def _summary(report: Record) -> Record:
     """What the last line of a program says."""
     return {
         "quick": report["quick"],
@@ -159,7 +196,7 @@ def summary(report: Record) -> Record:
     }
 
 
-def parser(doc: str | None, out: str, sizes: Sizes) -> argparse.ArgumentParser:
+def _parser(doc: str | None, out: str, sizes: Sizes) -> argparse.ArgumentParser:
     """The options that all of these programs have."""
     found = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     found.add_argument(
@@ -186,7 +223,7 @@ def parser(doc: str | None, out: str, sizes: Sizes) -> argparse.ArgumentParser:
     return found
 
 
-def sized(arguments: argparse.Namespace, sizes: Sizes, *, travelling: bool = False) -> argparse.Namespace:
+def _sized(arguments: argparse.Namespace, sizes: Sizes, travelling: bool) -> argparse.Namespace:
     """The arguments with what they leave open: sizes, and the pack (None: the synthetic one)."""
     least = QUICK if arguments.quick else sizes
     given = {field.name: getattr(arguments, field.name) for field in fields(Sizes)}

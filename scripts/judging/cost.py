@@ -3,11 +3,11 @@
 Shapes: P positions, D hidden size.
 """
 
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 
 import numpy as np
+from measuring.positions import time_positions
 
 from judging.expansion_recall import Point
 from judging.verdicts import Record
@@ -30,27 +30,18 @@ def configuration_of(point: Point) -> MonitorConfig:
 def cost(pack: LensPack, states_PD: Floats, configs: Sequence[MonitorConfig]) -> Iterator[Record]:
     """Milliseconds of scoring one position under each configuration, all families hot; they take turns."""
     with ExitStack() as opened:
-        engines = [opened.enter_context(Engine(pack, config)) for config in configs]
-        for engine in engines:
-            engine.score(states_PD, "prompt")
-        ms = np.zeros((len(engines), len(states_PD)))
-        scored = np.zeros(len(engines))
-        for position in range(len(states_PD)):
-            for at, engine in enumerate(engines):
-                begin = time.perf_counter()
-                (found,) = engine.score(states_PD[position : position + 1], "generation")
-                ms[at, position] = 1e3 * (time.perf_counter() - begin)
-                scored[at] += found.coverage.scored
-    for at, engine in enumerate(engines):
+        engines = {str(at): opened.enter_context(Engine(pack, config)) for at, config in enumerate(configs)}
+        timed = time_positions(engines, states_PD)
+    for name, engine in engines.items():
         yield {
             "exhaustive": engine.config.exhaustive,
             "base_levels": list(engine.base_levels),
             "top_k": engine.expansion.top_k,
             "load_threshold": engine.expansion.load_threshold,
-            "share_scored": scored[at] / len(states_PD) / len(pack.hierarchy),
+            "share_scored": timed[name].scored / len(pack.hierarchy),
             "milliseconds": {
                 "n": len(states_PD),
-                "median": float(np.median(ms[at])),
-                "p95": float(np.quantile(ms[at], 0.95)),
+                "median": float(np.median(timed[name].ms_P)),
+                "p95": float(np.quantile(timed[name].ms_P, 0.95)),
             },
         }

@@ -11,6 +11,7 @@ from dataclasses import asdict, replace
 
 import numpy as np
 from data.lens_states import States
+from data.served import score_all
 
 from judging.controls import ServedLenses
 from judging.cost import TIMED, configuration_of, cost
@@ -29,7 +30,6 @@ from judging.metrics import SEED, Bools
 from judging.strongest import strongest
 from judging.thresholds import LEAST_RECALL, MOST_SCORED
 from judging.verdicts import Record, quantiles
-from lenses.bank import Bank
 from lenses.pack import LensPack
 from runtime.config import MonitorConfig
 from runtime.engine import Engine
@@ -55,9 +55,7 @@ def compare_expansion(pack: LensPack, states: States, positive_XN: Bools) -> Rec
     with Engine(pack, MonitorConfig()) as engine:
         base_levels, policy = engine.base_levels, engine.expansion
         served = Walked.of_engine(engine.score(states_PD, "prompt"), engine.base_count, len(hierarchy))
-    bank = Bank(pack, range(len(hierarchy.families)))
-    logits_PN = bank.score_base(bank.inputs(states_PD))
-    bank.close()
+    logits_PN = score_all(pack, states_PD)
     matrix_PN = ServedLenses(pack).score(states_PD[:200], [concept.id for concept in hierarchy])
 
     followed = walk(policy, base_levels, logits_PN)

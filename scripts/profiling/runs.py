@@ -17,8 +17,8 @@ import torch
 from judging.metrics import Doubles
 
 from lenses.errors import PhoropterError
-from runtime.cache import CacheStats
 from runtime.clock import Step
+from runtime.counts import CacheStats
 from runtime.generate import encode
 from runtime.host import Host
 from runtime.monitor import Monitor

@@ -16,9 +16,9 @@ from measuring.disk import evict
 
 from lenses.pack import LensPack
 from profiling.runs import Run, Task, generate
-from runtime.cache import CacheStats
 from runtime.clock import NO_CLOCK, Clock
 from runtime.config import MonitorConfig
+from runtime.counts import CacheStats
 from runtime.host import Host
 from runtime.monitor import Monitor
 

@@ -25,7 +25,8 @@ from hypothesis.stateful import (
 )
 
 from lenses.errors import BudgetError, PackIntegrityError
-from runtime.cache import CacheStats, FamilyCache, Group
+from runtime.cache import FamilyCache, Group
+from runtime.counts import CacheStats
 
 UNIT = 64
 """Bytes; sizes of families and budgets in these tests are in units."""
