@@ -11,7 +11,7 @@ Shapes: D hidden size, N concepts, h1 the width of the first layer, C columns of
 """
 
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -41,7 +41,7 @@ from lenses.grade import UNMEASURED, grade
 from lenses.hub import locate, upload
 from lenses.lens import Heads, Lens
 from lenses.quantise import dequantise_rows
-from lenses.store import PackDirectory, ShortFile, byte_view, file_sha256, read_span
+from lenses.store import PackDirectory, ShortFile, advise_spans, byte_view, file_sha256, read_span
 from lenses.text import one_line
 from lenses.writer import TORCH_DTYPES, copy_host, host_names, refuse_to_replace, write_files
 
@@ -230,6 +230,13 @@ class LensPack:
     def family_bytes(self, family: int) -> int:
         """The bytes of the first layers of a family, as stored and as `read_family` allocates."""
         return self._stored[family].size_bytes
+
+    def expect(self, families: Iterable[int]) -> None:
+        """Have the disk read ahead the first layers of families that will soon be read; waits for nothing."""
+        advise_spans(
+            (stored.descriptor, stored.start, stored.size_bytes)
+            for stored in (self._stored[family] for family in families)
+        )
 
     def read_family(self, family: int) -> torch.Tensor:
         """The first layers of a family, `[rows * h1, C]` in the stored dtype, in new memory on the CPU.

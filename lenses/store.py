@@ -8,7 +8,7 @@ import hashlib
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -178,6 +178,20 @@ def read_span(descriptor: int, start: int, into: memoryview, *, hashed: bool) ->
     if hashing is not None:
         hashing.result()
     return None if digest is None else digest.hexdigest()
+
+
+def advise_spans(spans: Iterable[tuple[int, int, int]]) -> None:
+    """Tell the kernel of `(descriptor, start, bytes)` that will be read, neighbours in one call; it may ignore it."""
+    if not hasattr(os, "posix_fadvise"):
+        return
+    runs: list[list[int]] = []
+    for descriptor, start, size_bytes in sorted(spans):
+        if runs and runs[-1][0] == descriptor and start - runs[-1][2] < _PIECE_BYTES:
+            runs[-1][2] = start + size_bytes
+        else:
+            runs.append([descriptor, start, start + size_bytes])
+    for descriptor, start, stop in runs:
+        os.posix_fadvise(descriptor, start, stop - start, os.POSIX_FADV_WILLNEED)
 
 
 def byte_view(tensor: "torch.Tensor") -> memoryview:

@@ -8,7 +8,7 @@ Shapes: F families.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -196,6 +196,9 @@ class _Blank:
 
     def family_bytes(self, family: int) -> int:
         return self._bytes[family]
+
+    def expect(self, families: Iterable[int]) -> None:
+        """Nothing is on a disk."""
 
     def read_family(self, family: int) -> torch.Tensor:
         return torch.empty(self._bytes[family], dtype=torch.uint8)

@@ -5,7 +5,7 @@ import threading
 import tracemalloc
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import wait
 from contextlib import closing
 from itertools import pairwise
@@ -63,10 +63,14 @@ class Source(Meter):
         self.units = units
         self.damaged: set[int] = set()
         self.log: list[int] = []
+        self.expected: list[int] = []
         self.on_read: Callable[[int], object] = lambda family: None
 
     def family_bytes(self, family: int) -> int:
         return self.units[family] * UNIT
+
+    def expect(self, families: Iterable[int]) -> None:
+        self.expected += families
 
     def read_family(self, family: int) -> torch.Tensor:
         with self._lock:
@@ -85,9 +89,10 @@ def cache_of(
     base: Sequence[int] = (),
     copies: bool = False,
     readers: int = 4,
+    hand_over_bytes: int = 0,
     levels: Sequence[int] | None = None,
 ) -> FamilyCache:
-    """A cache of `source` with budgets in units; all families are of one level unless levels are given."""
+    """A cache of `source` with budgets in units; families are of one level and read beside others unless said so."""
     return FamilyCache(
         source,
         levels=levels or [1] * len(source.units),
@@ -96,6 +101,7 @@ def cache_of(
         warm_budget_bytes=warm * UNIT,
         device=torch.device("cpu"),
         readers=readers,
+        hand_over_bytes=hand_over_bytes,
         copies=copies,
     )
 
@@ -554,6 +560,39 @@ def test_prefetch_reads_overlap(copies: bool) -> None:
     with cache_of(source, hot=2, warm=0, copies=copies, readers=2) as cache:
         cache.prefetch([0, 1])
         assert origins(cache, [0, 1]) == [{0: "hot", 1: "hot"}]
+
+
+@each_mode
+def test_a_prefetch_reads_small_families_itself_beside_the_large_ones(copies: bool) -> None:
+    source = Source([1, 2, 1, 2, 1])
+    readers: dict[int, str] = {}
+    source.on_read = lambda family: readers.update({family: threading.current_thread().name})
+    with cache_of(source, hot=7, warm=7, copies=copies, hand_over_bytes=2 * UNIT) as cache:
+        assert origin(cache, 4) == "cold"
+        source.expected.clear()
+        cache.prefetch([0, 1, 2, 3, 4])
+        assert source.expected == [0, 2], "what is here already is not read again"
+        here = threading.current_thread().name
+        assert {family for family, name in readers.items() if name == here} == {0, 2, 4}
+        assert origins(cache, [0, 1, 2, 3, 4]) == [dict.fromkeys(range(5), "hot")]
+
+
+@each_mode
+def test_an_error_in_a_small_read_gives_back_the_room_of_all(copies: bool) -> None:
+    source = Source([1, 2, 1, 1])
+
+    def on_read(family: int) -> None:
+        if family == 2:
+            raise ZeroDivisionError
+
+    source.on_read = on_read
+    with cache_of(source, hot=5, warm=5, copies=copies, hand_over_bytes=2 * UNIT) as cache:
+        with pytest.raises(ZeroDivisionError):
+            cache.prefetch([0, 1, 2, 3])
+        assert 3 not in source.log
+        assert cache.stats().in_flight_bytes == 0
+        source.on_read = lambda family: None
+        assert [origin(cache, family) for family in (0, 2, 3)] == ["hot", "cold", "cold"]
 
 
 @each_mode
@@ -1134,7 +1173,7 @@ class CacheMachine(RuleBasedStateMachine):
         self.seen = 0
         self.device = Meter()
         self.meters.append(self.device)
-        self.cache = cache_of(self.source, 6, 3, base=self.BASE, copies=self.copies)
+        self.cache = cache_of(self.source, 6, 3, base=self.BASE, copies=self.copies, hand_over_bytes=2 * UNIT)
         self.open: tuple[Iterator[Group], Group] | None = None
         self.expected: dict[str, Counter[str]] = {"prompt": Counter(), "generation": Counter()}
         self.bad: set[int] = set()
