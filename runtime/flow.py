@@ -45,7 +45,8 @@ class Flow:
                 for at, character in enumerate(run, found.start()):
                     cells += cell_len(character)
                     if cells > self._width and at > start:
-                        self.lines.append((start, at))
+                        # Spaces that leave no room for the first character are no line of their own.
+                        self.lines.append((start, at if at > found.start() else end))
                         start, cells = at, cell_len(character)
                 end = found.end()
         self.lines.append((start, end))

@@ -1,7 +1,7 @@
 """A growing text in lines: nothing is lost, nothing is too wide, and what stands stays."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
@@ -28,12 +28,15 @@ def flowing(pieces: list[str], width: int) -> Flow:
         ("a  violoncello", ["a", "violoncell", "o"]),
         ("音楽音楽音楽 音", ["音楽音楽音", "楽 音"]),
         ("ends in a space ", ["ends in a", "space"]),
+        ("  violoncello", ["  violonce", "llo"]),
+        ("           a", ["", "a"]),
     ],
 )
 def test_lines_break_at_spaces_and_line_ends(text: str, lines: list[str]) -> None:
     assert lines_of(flowing([text], 10)) == lines
 
 
+@example(["   a"], 2)
 @given(st.lists(st.text("ab \n音", max_size=6), max_size=30), st.integers(2, 12))
 def test_however_it_comes_it_is_laid_out_the_same_and_whole(pieces: list[str], width: int) -> None:
     flow = flowing(pieces, width)
