@@ -10,7 +10,7 @@ demo: $(READY)
 	$(BIN)/phoropter watch "The dog" --max-new-tokens 40
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
 
 check: $(READY)
 	$(BIN)/ruff format --check .

@@ -251,7 +251,7 @@ class FamilyCache:
             try:
                 self._source.expect([transfer.family for transfer in small if transfer.host is None])
                 while small:
-                    self._carry_ahead(small.popleft())
+                    self._carry_ahead(small.popleft(), Component.PREWARM)
                 wait(started)
             except BaseException:
                 self._withdraw(large, started)
@@ -501,25 +501,27 @@ class FamilyCache:
                 plan.append(transfer)
         return plan
 
-    def _carry_ahead(self, transfer: Transfer) -> None:
+    def _carry_ahead(self, transfer: Transfer, reading: Component = Component.COLD) -> None:
         reads = transfer.host is None
-        self._carry(transfer)
+        self._carry(transfer, reading=reading)
         with self._changed:
             if reads and transfer.family not in self._quarantined:
                 self._reads["ahead"] += 1
                 self._clock.count("families prefetched")
                 self._clock.count("bytes prefetched", self._read_bytes[transfer.family])
 
-    def _carry(self, transfer: Transfer, into: Group | None = None) -> None:
+    def _carry(
+        self, transfer: Transfer, into: Group | None = None, reading: Component = Component.COLD
+    ) -> None:
         """Read and copy a family to where room is reserved, pinned into a group if one is given.
 
-        A family that cannot be read is quarantined. Called without the lock.
+        The time of `reading` is that component's. A family that cannot be read is quarantined. Called without the lock.
         """
         hot: torch.Tensor | None = None
         try:
             host = transfer.host
             if host is None:
-                with self._clock.part(Component.COLD):
+                with self._clock.part(reading):
                     host = self._read(transfer.family)
                     if transfer.keeps_host and self._tiers.pins_memory:
                         host = host.pin_memory()

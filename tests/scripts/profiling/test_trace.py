@@ -1,6 +1,7 @@
 """A trace is in Chrome's format, with a slice for every token and a track for every reader."""
 
 import json
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -12,6 +13,7 @@ from profiling.trace import NotATrace, check_trace, trace
 from profiling.watching import Watching
 
 from lenses.pack import LensPack
+from runtime.cache import FamilyCache
 from runtime.clock import Clock, Component, Span, Step
 from runtime.config import MonitorConfig
 from runtime.host import Host
@@ -20,8 +22,9 @@ TASK = Task("the dog runs", 8)
 
 
 @pytest.fixture
-def found(host: Host, pack: LensPack) -> dict[str, Any]:
-    """A cold run: readers read ahead."""
+def found(host: Host, pack: LensPack, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """A cold run: readers read ahead, as they would larger families."""
+    monkeypatch.setattr("runtime.engine.FamilyCache", partial(FamilyCache, hand_over_bytes=0))
     clock = Clock(trace=True)
     with Watching(pack.path, MonitorConfig(), "cold", clock=lambda: clock) as watching:
         watching.prepare()
