@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from lenses.concept import Family
 from lenses.lens import Floats, Heads
+from lenses.memory import empty_bytes
 from lenses.pack import LensPack
 from lenses.writer import TORCH_DTYPES
 
@@ -235,7 +236,11 @@ def _read_base(pack: LensPack, base: Sequence[int], device: torch.device) -> tor
     families, lens = pack.hierarchy.families, pack.config.lens
     rows = lens.h1 * sum(families[f].rows for f in base)
     columns = lens.columns(pack.config.host.hidden_size)
-    first_layers = torch.empty((rows, columns), dtype=TORCH_DTYPES[lens.dtype], device=device)
+    dtype = TORCH_DTYPES[lens.dtype]
+    if device.type == "cpu":
+        first_layers = empty_bytes(rows * columns * dtype.itemsize).view(dtype).view(rows, columns)
+    else:
+        first_layers = torch.empty((rows, columns), dtype=dtype, device=device)
     start = 0
     for family in base:
         stop = start + lens.h1 * families[family].rows

@@ -20,12 +20,29 @@ import numpy as np
 from numba import njit
 from numba.core.errors import NumbaError as CompileError
 
-from lenses.vectors import FLOAT_BYTES, LANES, address_of, fma, load, load_one, store, total, zero
+from lenses.vectors import (
+    FLOAT_BYTES,
+    LANES,
+    LINE_BYTES,
+    address_of,
+    fma,
+    load,
+    load_one,
+    prefetch,
+    size_of,
+    store,
+    store_one,
+    store_totals,
+    total,
+    zero,
+)
 
 __all__ = ["CompileError", "project", "score_linear", "score_mlp"]
 
 _ROWS = 8
 """Rows that are read side by side."""
+_SHORT_BYTES = 4096
+"""Rows up to a page long are fetched ahead: beyond one a processor looks no further by itself."""
 _TILE_ROWS, _TILE_STATES = 4, 3
 _NEAR_BYTES = 1 << 18
 """States that are worked on together take this much: half of a small second-level cache."""
@@ -39,17 +56,24 @@ def _dot(like: Any, row: Any, state: Any, columns: Any) -> Any:
     """One row at the address `row` with the state at the address `state`, whole vectors of it."""
     s = zero()
     for c in range(0, columns - LANES + 1, LANES):
-        s = fma(load(like, row + like.itemsize * c), load(_FP32, state + FLOAT_BYTES * c), s)
+        s = fma(load(like, row + size_of(like) * c), load(_FP32, state + FLOAT_BYTES * c), s)
     return total(s)
 
 
 @_compiled  # type: ignore[untyped-decorator]
-def _dot_8x1(like: Any, row: Any, stride: Any, state: Any, columns: Any, out_R: Any) -> None:
-    """Eight rows, `stride` bytes apart, with one state: as `_dot`, eight times."""
+def _dot_8x1(like: Any, row: Any, stride: Any, state: Any, columns: Any, out: Any) -> None:
+    """Eight rows, `stride` bytes apart, with one state: as `_dot`, eight times.
+
+    The eight after them are fetched meanwhile if rows are short, and end before a processor sees what comes next.
+    """
     s0, s1, s2, s3, s4, s5, s6, s7 = zero(), zero(), zero(), zero(), zero(), zero(), zero(), zero()
     for c in range(0, columns - LANES + 1, LANES):
         x = load(_FP32, state + FLOAT_BYTES * c)
-        at = row + like.itemsize * c
+        at = row + size_of(like) * c
+        ahead = row + _ROWS * (stride + size_of(like) * c)
+        if stride <= _SHORT_BYTES:
+            for line in range(0, _ROWS * size_of(like) * LANES, LINE_BYTES):
+                prefetch(ahead + line)
         s0 = fma(load(like, at), x, s0)
         s1 = fma(load(like, at + stride), x, s1)
         s2 = fma(load(like, at + 2 * stride), x, s2)
@@ -58,13 +82,13 @@ def _dot_8x1(like: Any, row: Any, stride: Any, state: Any, columns: Any, out_R: 
         s5 = fma(load(like, at + 5 * stride), x, s5)
         s6 = fma(load(like, at + 6 * stride), x, s6)
         s7 = fma(load(like, at + 7 * stride), x, s7)
-    out_R[0], out_R[1], out_R[2], out_R[3] = total(s0), total(s1), total(s2), total(s3)
-    out_R[4], out_R[5], out_R[6], out_R[7] = total(s4), total(s5), total(s6), total(s7)
+    store_totals(out, (s0, s1, s2, s3, s4, s5, s6, s7))
 
 
 @_compiled  # type: ignore[untyped-decorator]
-def _dot_4x3(row: Any, stride: Any, x: Any, y: Any, z: Any, columns: Any, out_BR: Any) -> None:
-    """Four fp32 rows, `stride` bytes apart, with the states at the addresses x, y and z: as `_dot`, twelve times."""
+def _dot_4x3(row: Any, stride: Any, states_B: Any, columns: Any, out: Any, out_stride: Any) -> None:
+    """Four fp32 rows, `stride` bytes apart, with the first three of some states: as `_dot`, twelve times."""
+    x, y, z = states_B[0], states_B[1], states_B[2]
     x0, x1, x2, x3 = zero(), zero(), zero(), zero()
     y0, y1, y2, y3 = zero(), zero(), zero(), zero()
     z0, z1, z2, z3 = zero(), zero(), zero(), zero()
@@ -79,9 +103,12 @@ def _dot_4x3(row: Any, stride: Any, x: Any, y: Any, z: Any, columns: Any, out_BR
         x2, y2, z2 = fma(w, a, x2), fma(w, b, y2), fma(w, c, z2)
         w = load(_FP32, at + 3 * stride)
         x3, y3, z3 = fma(w, a, x3), fma(w, b, y3), fma(w, c, z3)
-    out_BR[0, 0], out_BR[0, 1], out_BR[0, 2], out_BR[0, 3] = total(x0), total(x1), total(x2), total(x3)
-    out_BR[1, 0], out_BR[1, 1], out_BR[1, 2], out_BR[1, 3] = total(y0), total(y1), total(y2), total(y3)
-    out_BR[2, 0], out_BR[2, 1], out_BR[2, 2], out_BR[2, 3] = total(z0), total(z1), total(z2), total(z3)
+    for state, (s0, s1, s2, s3) in enumerate(((x0, x1, x2, x3), (y0, y1, y2, y3), (z0, z1, z2, z3))):
+        into = out + state * out_stride
+        store_one(into, total(s0))
+        store_one(into + FLOAT_BYTES, total(s1))
+        store_one(into + 2 * FLOAT_BYTES, total(s2))
+        store_one(into + 3 * FLOAT_BYTES, total(s3))
 
 
 @_compiled  # type: ignore[untyped-decorator]
@@ -90,68 +117,81 @@ def _widen(like: Any, row: Any, stride: Any, rows: Any, columns: Any, wide: Any)
     target = address_of(wide)
     for r in range(rows):
         for c in range(0, columns - LANES + 1, LANES):
-            store(target + FLOAT_BYTES * (r * columns + c), load(like, row + r * stride + like.itemsize * c))
+            store(target + FLOAT_BYTES * (r * columns + c), load(like, row + r * stride + size_of(like) * c))
 
 
 @_compiled  # type: ignore[untyped-decorator]
-def _dot_block(like: Any, row: Any, stride: Any, rows: Any, states_B: Any, columns: Any, out_BR: Any) -> None:
+def _dot_block(
+    like: Any, row: Any, stride: Any, rows: Any, states_B: Any, columns: Any, out: Any, out_stride: Any
+) -> None:
     """Up to eight rows with some states, one state at a time."""
     for b in range(states_B.shape[0]):
+        into = out + b * out_stride
         if rows == _ROWS:
-            _dot_8x1(like, row, stride, states_B[b], columns, out_BR[b])
+            _dot_8x1(like, row, stride, states_B[b], columns, into)
         else:
             for r in range(rows):
-                out_BR[b, r] = _dot(like, row + r * stride, states_B[b], columns)
+                store_one(into + FLOAT_BYTES * r, _dot(like, row + r * stride, states_B[b], columns))
 
 
 @_compiled  # type: ignore[untyped-decorator]
-def _dot_tiled(row: Any, stride: Any, rows: Any, states_B: Any, columns: Any, out_BR: Any) -> None:
+def _dot_tiled(
+    row: Any, stride: Any, rows: Any, states_B: Any, columns: Any, out: Any, out_stride: Any
+) -> None:
     """Up to eight fp32 rows with some states, in tiles as far as they go."""
     tiled_rows = rows - rows % _TILE_ROWS
     tiled_states = states_B.shape[0] - states_B.shape[0] % _TILE_STATES
     for b in range(0, tiled_states, _TILE_STATES):
+        into = out + b * out_stride
         for r in range(0, tiled_rows, _TILE_ROWS):
-            _dot_4x3(
-                row + r * stride,
-                stride,
-                states_B[b],
-                states_B[b + 1],
-                states_B[b + 2],
-                columns,
-                out_BR[b : b + _TILE_STATES, r : r + _TILE_ROWS],
-            )
+            _dot_4x3(row + r * stride, stride, states_B[b:], columns, into + FLOAT_BYTES * r, out_stride)
         for r in range(tiled_rows, rows):
-            for k in range(b, b + _TILE_STATES):
-                out_BR[k, r] = _dot(_FP32, row + r * stride, states_B[k], columns)
-    _dot_block(_FP32, row, stride, rows, states_B[tiled_states:], columns, out_BR[tiled_states:])
+            for k in range(_TILE_STATES):
+                dot = _dot(_FP32, row + r * stride, states_B[b + k], columns)
+                store_one(into + k * out_stride + FLOAT_BYTES * r, dot)
+    rest = out + tiled_states * out_stride
+    _dot_block(_FP32, row, stride, rows, states_B[tiled_states:], columns, rest, out_stride)
 
 
 @_compiled  # type: ignore[untyped-decorator]
 def _dots(
-    like: Any, row: Any, stride: Any, rows: Any, states_B: Any, columns: Any, wide: Any, out_BR: Any
+    like: Any,
+    row: Any,
+    stride: Any,
+    rows: Any,
+    states_B: Any,
+    columns: Any,
+    wide: Any,
+    out: Any,
+    out_stride: Any,
 ) -> None:
     """Every row with every state: `rows` stored ones from the address `row` on, states by address.
 
-    `wide` is an array of `_ROWS` * columns fp32 numbers at the least, to work in.
+    Those of state b go to the address `out` + b * `out_stride`, as fp32. `wide` is an array of `_ROWS` *
+    columns fp32 numbers at the least, to work in.
     """
     states = states_B.shape[0]
-    near = _NEAR_BYTES // (FLOAT_BYTES * columns) // _TILE_STATES * _TILE_STATES
-    together = _TILE_STATES - 1 if states < _TILE_STATES else max(near, _TILE_STATES)
-    for b in range(0, states, together):
-        near_B = states_B[b : b + together]
+    if states < _TILE_STATES:
         for r in range(0, rows, _ROWS):
             block = min(_ROWS, rows - r)
-            out = out_BR[b : b + together, r : r + block]
-            if near_B.shape[0] < _TILE_STATES:
-                _dot_block(like, row + r * stride, stride, block, near_B, columns, out)
-            else:
+            into = out + FLOAT_BYTES * r
+            _dot_block(like, row + r * stride, stride, block, states_B, columns, into, out_stride)
+    else:
+        near = _NEAR_BYTES // (FLOAT_BYTES * columns) // _TILE_STATES * _TILE_STATES
+        together = max(near, _TILE_STATES)
+        for b in range(0, states, together):
+            near_B = states_B[b : b + together]
+            for r in range(0, rows, _ROWS):
+                block = min(_ROWS, rows - r)
+                into = out + b * out_stride + FLOAT_BYTES * r
                 _widen(like, row + r * stride, stride, block, columns, wide)
-                _dot_tiled(address_of(wide), FLOAT_BYTES * columns, block, near_B, columns, out)
+                _dot_tiled(address_of(wide), FLOAT_BYTES * columns, block, near_B, columns, into, out_stride)
     for c in range(columns - columns % LANES, columns):  # what no whole vector holds
         for r in range(rows):
-            w = load_one(like, row + r * stride + like.itemsize * c)
+            w = load_one(like, row + r * stride + size_of(like) * c)
             for b in range(states):
-                out_BR[b, r] += w * load_one(_FP32, states_B[b] + FLOAT_BYTES * c)
+                at = out + b * out_stride + FLOAT_BYTES * r
+                store_one(at, load_one(_FP32, at) + w * load_one(_FP32, states_B[b] + FLOAT_BYTES * c))
 
 
 @_compiled  # type: ignore[untyped-decorator]
@@ -192,7 +232,7 @@ def score_mlp(
     """
     columns = states_PC.shape[1]
     h1, h2 = weight2.shape[2], weight2.shape[1]
-    stride1, stride2 = like.itemsize * columns, FLOAT_BYTES * h1
+    stride1, stride2 = size_of(like) * columns, FLOAT_BYTES * h1
     wide = np.empty(_ROWS * max(columns, h1), np.float32)
     for f in range(address_F.shape[0]):
         if lens_F[f + 1] <= start or lens_F[f] >= stop:
@@ -201,19 +241,22 @@ def score_mlp(
         states_B, hidden_B = np.empty(states, np.int64), np.empty(states, np.int64)
         _wanted(states_PC, position_K[pair_F[f] : pair_F[f + 1]], states_B)
         hidden, second = np.empty((states, h1), np.float32), np.empty((states, h2), np.float32)
+        into1, into2 = address_of(hidden), address_of(second)
         for b in range(states):
-            hidden_B[b] = address_of(hidden) + b * stride2
+            hidden_B[b] = into1 + b * stride2
         for lens in range(max(start, lens_F[f]), min(stop, lens_F[f + 1])):
             row = lens - lens_F[f]
             n = concept_F[f] + row
-            _dots(like, address_F[f] + row * h1 * stride1, stride1, h1, states_B, columns, wide, hidden)
+            first = address_F[f] + row * h1 * stride1
+            _dots(like, first, stride1, h1, states_B, columns, wide, into1, stride2)
             for b in range(states):
                 for unit in range(h1):
                     dot = hidden[b, unit]
                     if scale1.size:
                         dot *= scale1[n, unit]
                     hidden[b, unit] = max(dot + bias1[n, unit], np.float32(0))
-            _dots(_FP32, address_of(weight2[n]), stride2, h2, hidden_B, h1, wide, second)
+            second_layer = address_of(weight2) + n * h2 * stride2
+            _dots(_FP32, second_layer, stride2, h2, hidden_B, h1, wide, into2, FLOAT_BYTES * h2)
             for b in range(states):
                 logit = bias3[n]
                 for unit in range(h2):
@@ -240,7 +283,7 @@ def score_linear(
 ) -> None:
     """Logits of linear lenses start..stop of the call; see `score_mlp`."""
     columns = states_PC.shape[1]
-    stride = like.itemsize * columns
+    stride = size_of(like) * columns
     wide = np.empty(_ROWS * columns, np.float32)
     for f in range(address_F.shape[0]):
         first, last = max(start, lens_F[f]) - lens_F[f], min(stop, lens_F[f + 1]) - lens_F[f]
@@ -250,7 +293,17 @@ def score_linear(
         states_B, dots_BR = np.empty(states, np.int64), np.empty((states, last - first), np.float32)
         _wanted(states_PC, position_K[pair_F[f] : pair_F[f + 1]], states_B)
         row = address_F[f] + first * stride
-        _dots(like, row, stride, last - first, states_B, columns, wide, dots_BR)
+        _dots(
+            like,
+            row,
+            stride,
+            last - first,
+            states_B,
+            columns,
+            wide,
+            address_of(dots_BR),
+            FLOAT_BYTES * (last - first),
+        )
         for b in range(states):
             for i in range(first, last):
                 n = concept_F[f] + i
@@ -269,4 +322,5 @@ def project(projection_RD: Any, states_PD: Any, out_PR: Any, start: Any, stop: A
     states_B = np.empty(states_PD.shape[0], np.int64)
     _wanted(states_PD, np.arange(states_PD.shape[0]), states_B)
     row = address_of(projection_RD) + start * stride
-    _dots(_FP32, row, stride, stop - start, states_B, columns, wide, out_PR[:, start:stop])
+    into, into_stride = address_of(out_PR) + FLOAT_BYTES * start, FLOAT_BYTES * out_PR.shape[1]
+    _dots(_FP32, row, stride, stop - start, states_B, columns, wide, into, into_stride)

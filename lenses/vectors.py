@@ -6,9 +6,12 @@ sum takes every `LANES`-th product, in order, and `total` adds the lanes in one 
 
 Stored weights are widened as they are loaded: bf16 (seen as uint16) and int8 become fp32 without loss. The only user of
 llvmlite; knows nothing about lenses. Addresses are bytes of memory as int64, and nothing checks them.
+
+numba keeps what it compiled of `kernels` until that file changes, and does not look at this one: `touch` that one
+after a change here.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -18,10 +21,14 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, overload, register_model
 
-LANES = 16 if llvm.get_host_cpu_features().get("avx512f", False) else 8
+_features = llvm.get_host_cpu_features()
+
+LANES = 16 if _features.get("avx512f", False) else 8
 """fp32 numbers in a vector: one register of AVX-512, of AVX2, or two of narrower kinds."""
 
 FLOAT_BYTES = 4
+LINE_BYTES = 64
+"""What a processor fetches at once."""
 
 _FLOATS = ir.VectorType(ir.FloatType(), LANES)
 
@@ -81,6 +88,18 @@ def _loaders(lanes: int) -> dict[Any, Any]:
 _VECTOR_LOADERS, _NUMBER_LOADERS = _loaders(LANES), _loaders(1)
 
 
+def size_of(like: Any) -> Any:
+    """The bytes of one number of the array `like`, as a constant: with a variable in its place, a compiler cannot lay
+    out the loop over a row, and such loops took twice as long."""
+    raise AssertionError("compiled only")
+
+
+@overload(size_of, inline="always", strict=False)  # type: ignore[untyped-decorator]
+def _size_of(like: Any) -> Any:
+    size_bytes = like.dtype.bitwidth // 8
+    return lambda like: size_bytes
+
+
 def load(like: Any, address: Any) -> Any:
     """The vector at an address, of numbers stored like those of the array `like`, which is looked at for its type."""
     raise AssertionError("compiled only")
@@ -116,6 +135,32 @@ def store(typing: Any, address: Any, vector: Any) -> Any:
 
 
 @intrinsic  # type: ignore[untyped-decorator]
+def store_one(typing: Any, address: Any, number: Any) -> Any:
+    """Write one fp32 number to an address."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        builder.store(arguments[1], builder.inttoptr(arguments[0], ir.FloatType().as_pointer())).align = 1
+        return context.get_dummy_value()
+
+    return types.none(types.int64, types.float32), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def prefetch(typing: Any, address: Any) -> Any:
+    """Have the line at an address fetched, which need not be anybody's memory; waits for nothing."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        read, everywhere, data = (ir.Constant(number, value) for value in (0, 2, 1))
+        builder.call(function, [builder.inttoptr(arguments[0], byte), read, everywhere, data])
+        return context.get_dummy_value()
+
+    return types.none(types.int64), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
 def zero(typing: Any) -> Any:
     """A vector of zeros."""
 
@@ -127,11 +172,14 @@ def zero(typing: Any) -> Any:
 
 @intrinsic  # type: ignore[untyped-decorator]
 def fma(typing: Any, a: Any, b: Any, c: Any) -> Any:
-    """a * b + c, lane by lane; one rounding where the processor can."""
+    """a * b + c, lane by lane, with one rounding; with two, everywhere, where the processor has no such instruction."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         kind = ir.FunctionType(_FLOATS, [_FLOATS] * 3)
-        name = f"llvm.fmuladd.v{LANES}f32"
+        if not _features.get("fma", True):  # of processors that do not say, all have it
+            return builder.fadd(builder.fmul(arguments[0], arguments[1]), arguments[2])
+        # Not `fmuladd`: a compiler may choose for that, and chose differently in two loops.
+        name = f"llvm.fma.v{LANES}f32"
         return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), arguments)
 
     return _vector(_vector, _vector, _vector), generate
@@ -142,13 +190,66 @@ def total(typing: Any, vector: Any) -> Any:
     """The sum of a vector's lanes, as float32: halves onto halves."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        parts = [builder.extract_element(arguments[0], ir.Constant(ir.IntType(32), i)) for i in range(LANES)]
-        while len(parts) > 1:
-            half = len(parts) // 2
-            parts = [builder.fadd(parts[i], parts[i + half]) for i in range(half)]
-        return parts[0]
+        lanes, sums = LANES, arguments[0]
+        while lanes > 1:
+            lanes //= 2
+            low = _shuffle(builder, sums, sums, range(lanes))
+            sums = builder.fadd(low, _shuffle(builder, sums, sums, range(lanes, 2 * lanes)))
+        return builder.extract_element(sums, ir.Constant(ir.IntType(32), 0))
 
     return types.float32(_vector), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def store_totals(typing: Any, address: Any, vectors: Any) -> Any:
+    """Write the `total` of each of eight vectors to an address, one after another: with the same bits, in fewer steps.
+
+    Two vectors become one that has halves of both, each half the sum of the halves of one of them; and again.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        sums = [builder.extract_value(arguments[1], i) for i in range(len(vectors))]
+        held = [[i] for i in range(len(sums))]  # whose parts a vector holds, in order
+        lanes = LANES
+        while len(sums) > 1:
+            lanes //= 2
+            low = [at for part in range(0, LANES, 2 * lanes) for at in _both(range(part, part + lanes))]
+            sums = [
+                builder.fadd(
+                    _shuffle(builder, a, b, low), _shuffle(builder, a, b, [at + lanes for at in low])
+                )
+                for a, b in zip(sums[::2], sums[1::2], strict=True)
+            ]
+            held = [
+                [i for pair in zip(a, b, strict=True) for i in pair]
+                for a, b in zip(held[::2], held[1::2], strict=True)
+            ]
+        (found,), (order,) = sums, held
+        while lanes > 1:  # a vector has more lanes than there are vectors
+            parts = range(0, lanes * len(order), lanes)
+            lanes //= 2
+            low = [part + i for part in parts for i in range(lanes)]
+            found = builder.fadd(
+                _shuffle(builder, found, found, low),
+                _shuffle(builder, found, found, [at + lanes for at in low]),
+            )
+        found = _shuffle(builder, found, found, [order.index(i) for i in range(len(order))])
+        pointer = builder.inttoptr(arguments[0], found.type.as_pointer())
+        builder.store(found, pointer).align = 1
+        return context.get_dummy_value()
+
+    assert len(vectors) == 8 <= LANES
+    return types.none(types.int64, vectors), generate
+
+
+def _both(lanes: range) -> list[int]:
+    """Some lanes of the first of two vectors, and the same of the second."""
+    return [*lanes, *(LANES + lane for lane in lanes)]
+
+
+def _shuffle(builder: Any, a: Any, b: Any, lanes: Sequence[int]) -> Any:
+    """A vector of the lanes that are named, counted through both vectors."""
+    return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), list(lanes)))
 
 
 @njit(inline="always")  # type: ignore[untyped-decorator]

@@ -43,8 +43,8 @@ from runtime.host import load_host
 Record = dict[str, Any]
 DEFAULT_PACKS = (
     "lens_packs/wordnet-mini",
-    "lens_packs/wordnet-mini-compact",
-    "lens_packs/wordnet-mini-distilled",
+    "runs/compact",
+    "runs/distilled",
 )
 THRESHOLDS = (0.05, 0.12, 0.25, 0.5)
 """Of the reference's walk."""
