@@ -44,7 +44,7 @@ class FamilySource(Protocol):
         ...
 
     def expect(self, families: Iterable[int], /) -> None:
-        """Many small families will be read at once, one after another: what helps may begin. Waits for nothing."""
+        """These will be read, one after another: what makes that faster may begin. Waits for nothing."""
         ...
 
     def read_family(self, family: int, /) -> torch.Tensor:
@@ -162,6 +162,9 @@ class FamilyCache:
             raise ValueError("a family that is requested serves at least one position")
         with self._changed:
             self._tiers.turns.call(asked.pending)
+            cold = [family for family in asked.pending if self._is_cold(family)]
+        if len(cold) > 1:
+            self._source.expect(cold)
         while asked.pending:
             group = Group({}, {}, {})
             try:
@@ -233,8 +236,7 @@ class FamilyCache:
     def prefetch(self, families: Iterable[int]) -> None:
         """Bring `families`, most wanted first, closer with overlapped reads; returns when its reads are done.
 
-        Large ones are read side by side by the readers, meanwhile small ones one after another here: their source is
-        told of all of them first.
+        Large ones are read side by side by the readers, meanwhile small ones one after another here.
         They go to the hot tier while they fit without evicting each other, then to the warm tier, then no
         further. It waits for nothing but its reads and moves nothing pinned. A damaged family is
         quarantined, not raised.
@@ -411,6 +413,16 @@ class FamilyCache:
             return True
         tiers = self._tiers
         return family not in self._in_flight and (family in tiers.hot or family in tiers.warm)
+
+    def _is_cold(self, family: int) -> bool:
+        """Whether a request for it needs a read of its own. Called with the lock."""
+        tiers = self._tiers
+        return not (
+            family in tiers.hot
+            or family in tiers.warm
+            or family in self._in_flight
+            or family in self._quarantined
+        )
 
     def _claim(
         self, family: int, group: Group, wanted: Collection[int]

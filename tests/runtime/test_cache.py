@@ -70,7 +70,7 @@ class Source(Meter):
         return self.units[family] * UNIT
 
     def expect(self, families: Iterable[int]) -> None:
-        self.expected += families
+        self.expected = list(families)
 
     def read_family(self, family: int) -> torch.Tensor:
         with self._lock:
@@ -560,6 +560,17 @@ def test_prefetch_reads_overlap(copies: bool) -> None:
     with cache_of(source, hot=2, warm=0, copies=copies, readers=2) as cache:
         cache.prefetch([0, 1])
         assert origins(cache, [0, 1]) == [{0: "hot", 1: "hot"}]
+
+
+@each_mode
+def test_the_source_is_told_of_reads_that_come_one_after_another(copies: bool) -> None:
+    source = Source([1] * 4)
+    with cache_of(source, hot=3, warm=1 + 3 * copies, copies=copies) as cache:
+        assert origin(cache, 1) == "cold"
+        assert source.expected == [], "a read alone begins at once"
+        for group in cache.groups([0, 1, 2], None, "generation"):
+            assert source.expected == [0, 2], "what is here is not read"
+            assert group.resident
 
 
 @each_mode
