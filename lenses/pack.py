@@ -34,7 +34,7 @@ from lenses.config import (
     PackConfig,
     StoredDtype,
 )
-from lenses.contents import check_heads, read_contents, title
+from lenses.contents import StoredFamily, check_heads, read_contents, title
 from lenses.errors import PackFormatError, PackIntegrityError
 from lenses.files import PathLike, atomic_directory, local_path, sweep
 from lenses.grade import UNMEASURED, grade
@@ -230,6 +230,10 @@ class LensPack:
     def family_bytes(self, family: int) -> int:
         """The bytes of the first layers of a family, as stored and as `read_family` allocates."""
         return self._stored[family].size_bytes
+
+    def stored_family(self, family: int) -> StoredFamily:
+        """Where the first layers of a family are on disk."""
+        return self._stored[family]
 
     def expect(self, families: Iterable[int]) -> None:
         """Have the disk read ahead the first layers of families that will soon be read; waits for nothing."""

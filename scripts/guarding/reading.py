@@ -48,7 +48,7 @@ class _Reader:
         self._pack = pack
         self._base = pack.hierarchy.base_families(pack.config.base_levels)
         self._families = [f.index for f in pack.hierarchy.families if f.index not in self._base]
-        stored = [pack._stored[family] for family in self._families]
+        stored = [pack.stored_family(family) for family in self._families]
         self.path = pack.path / stored[0].file
         self.ranges = [(one.start, one.size_bytes) for one in stored]
         self.size_bytes = sum(one.size_bytes for one in stored)

@@ -149,7 +149,7 @@ def test_read_ahead_moves_misses_out_of_the_way_and_changes_no_score(pack: LensP
 def test_a_family_that_cannot_be_read_is_named_and_the_rest_goes_on(tmp_path: Path) -> None:
     pack = make_pack(tmp_path / "pack", branching=(3, 3, 2))
     damaged = int(pack.hierarchy.opens[pack.hierarchy.index("c1-0")])
-    stored = pack._stored[damaged]
+    stored = pack.stored_family(damaged)
     with (pack.path / stored.file).open("r+b") as file:
         file.seek(stored.start)
         byte = file.read(1)

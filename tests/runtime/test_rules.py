@@ -249,7 +249,7 @@ def test_loud_bos_is_never_scored_and_in_no_pool(pack: LensPack, model: Any) -> 
 def test_loud_a_damaged_family_is_named_at_every_position_that_wanted_it(tmp_path: Path, model: Any) -> None:
     pack = make_pack(tmp_path / "pack", branching=(3, 3, 2), hidden_size=hosts.HIDDEN, blocks=hosts.BLOCKS)
     damaged = int(pack.hierarchy.opens[pack.hierarchy.index("c0-2")])
-    stored = pack._stored[damaged]
+    stored = pack.stored_family(damaged)
     with (pack.path / stored.file).open("r+b") as file:
         file.seek(stored.start + 3)
         file.write(b"\x7f\x7f")
