@@ -12,6 +12,7 @@ Shapes: P states, D hidden size, C what lenses read of a state (D, or R of a com
 F families of a call, L lenses of them, K (family, position) pairs.
 """
 
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -38,8 +39,10 @@ Ints = NDArray[np.int64]
 
 _SEEN_AS = {"bf16": np.uint16, "fp32": np.float32, "int8": np.int8}
 """How the kernels see a stored number; bf16 is the upper half of an fp32."""
-_BYTES_WORTH_A_THREAD = 1 << 22
-"""Below this many stored bytes times states, handing work to a second thread costs more than it saves."""
+_PIECE_BYTES = 1 << 21
+"""Stored bytes, times states, that a thread takes at a time; below two of them, sharing costs more than it saves."""
+_PIECES_A_THREAD = 4
+"""At most, so that a large call is not cut too fine."""
 
 
 class Bank:
@@ -178,19 +181,32 @@ class Bank:
         )
 
     def _share(self, work: Callable[[int, int], None], lens_F: Ints, bytes_F: Ints) -> None:
-        """Run `work(start, stop)` over all lenses, in as many threads as it is worth, an equal share of bytes each."""
+        """Run `work(start, stop)` over all lenses, in pieces of about as many bytes; who is free takes the next.
+
+        So a thread that wakes late, as idle ones do, holds nobody up: it finds fewer pieces left, or none.
+        """
         done_F = np.concatenate(([0], np.cumsum(bytes_F)))
-        lenses = int(lens_F[-1])
-        parts = min(self._threads, lenses, 1 + int(done_F[-1]) // _BYTES_WORTH_A_THREAD)
-        if parts <= 1 or self._pool is None:
+        lenses, size = int(lens_F[-1]), int(done_F[-1])
+        pieces = min(self._threads * _PIECES_A_THREAD, lenses, size // _PIECE_BYTES)
+        if pieces <= 1 or self._pool is None:
             work(0, lenses)
             return
-        shares = np.interp(np.arange(1, parts) / parts * done_F[-1], done_F, lens_F)
-        *others, (start, stop) = pairwise([0, *np.rint(shares).astype(int).tolist(), lenses])
-        jobs = [self._pool.submit(work, *part) for part in others]
-        work(start, stop)
-        for job in jobs:
-            job.result()
+        cuts = np.interp(np.arange(1, pieces) / pieces * size, done_F, lens_F)
+        left = deque(pairwise([0, *np.rint(cuts).astype(int).tolist(), lenses]))
+
+        def take() -> None:
+            while True:
+                try:
+                    start, stop = left.popleft()
+                except IndexError:
+                    return
+                work(start, stop)
+
+        helpers = [self._pool.submit(take) for _ in range(min(self._threads, pieces) - 1)]
+        take()
+        for helper in helpers:
+            if not helper.cancel():
+                helper.result()
 
 
 _NO_SCALES = np.empty((0, 0), np.float32)
