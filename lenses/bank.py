@@ -253,10 +253,7 @@ def _read_base(pack: LensPack, base: Sequence[int], device: torch.device) -> tor
     rows = lens.h1 * sum(families[f].rows for f in base)
     columns = lens.columns(pack.config.host.hidden_size)
     dtype = TORCH_DTYPES[lens.dtype]
-    if device.type == "cpu":
-        first_layers = empty_bytes(rows * columns * dtype.itemsize).view(dtype).view(rows, columns)
-    else:
-        first_layers = torch.empty((rows, columns), dtype=dtype, device=device)
+    first_layers = empty_bytes(rows * columns * dtype.itemsize, device).view(dtype).view(rows, columns)
     start = 0
     for family in base:
         stop = start + lens.h1 * families[family].rows

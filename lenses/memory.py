@@ -9,14 +9,15 @@ from contextlib import suppress
 
 import torch
 
+_CPU = torch.device("cpu")
 _LEAST_BYTES = 4 << 20
 """Below this there is room for one large page at the most."""
 
 
-def empty_bytes(size_bytes: int) -> torch.Tensor:
-    """`[size_bytes]` of uint8 on the CPU, in large pages where the system has some. What is in it is anything."""
-    if size_bytes < _LEAST_BYTES or not hasattr(mmap, "MADV_HUGEPAGE"):
-        return torch.empty(size_bytes, dtype=torch.uint8)
+def empty_bytes(size_bytes: int, device: torch.device = _CPU) -> torch.Tensor:
+    """`[size_bytes]` of uint8, on a CPU in large pages where the system has some. What is in it is anything."""
+    if device.type != "cpu" or size_bytes < _LEAST_BYTES or not hasattr(mmap, "MADV_HUGEPAGE"):
+        return torch.empty(size_bytes, dtype=torch.uint8, device=device)
     memory = mmap.mmap(-1, size_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     with suppress(OSError):  # a kernel without them
         memory.madvise(mmap.MADV_HUGEPAGE)

@@ -193,8 +193,7 @@ def total(typing: Any, vector: Any) -> Any:
         lanes, sums = LANES, arguments[0]
         while lanes > 1:
             lanes //= 2
-            low = _shuffle(builder, sums, sums, range(lanes))
-            sums = builder.fadd(low, _shuffle(builder, sums, sums, range(lanes, 2 * lanes)))
+            sums = _fold(builder, sums, sums, range(lanes), lanes)
         return builder.extract_element(sums, ir.Constant(ir.IntType(32), 0))
 
     return types.float32(_vector), generate
@@ -214,12 +213,8 @@ def store_totals(typing: Any, address: Any, vectors: Any) -> Any:
         while len(sums) > 1:
             lanes //= 2
             low = [at for part in range(0, LANES, 2 * lanes) for at in _both(range(part, part + lanes))]
-            sums = [
-                builder.fadd(
-                    _shuffle(builder, a, b, low), _shuffle(builder, a, b, [at + lanes for at in low])
-                )
-                for a, b in zip(sums[::2], sums[1::2], strict=True)
-            ]
+            pairs = list(zip(sums[::2], sums[1::2], strict=True))
+            sums = [_fold(builder, a, b, low, lanes) for a, b in pairs]
             held = [
                 [i for pair in zip(a, b, strict=True) for i in pair]
                 for a, b in zip(held[::2], held[1::2], strict=True)
@@ -229,10 +224,7 @@ def store_totals(typing: Any, address: Any, vectors: Any) -> Any:
             parts = range(0, lanes * len(order), lanes)
             lanes //= 2
             low = [part + i for part in parts for i in range(lanes)]
-            found = builder.fadd(
-                _shuffle(builder, found, found, low),
-                _shuffle(builder, found, found, [at + lanes for at in low]),
-            )
+            found = _fold(builder, found, found, low, lanes)
         found = _shuffle(builder, found, found, [order.index(i) for i in range(len(order))])
         pointer = builder.inttoptr(arguments[0], found.type.as_pointer())
         builder.store(found, pointer).align = 1
@@ -245,6 +237,11 @@ def store_totals(typing: Any, address: Any, vectors: Any) -> Any:
 def _both(lanes: range) -> list[int]:
     """Some lanes of the first of two vectors, and the same of the second."""
     return [*lanes, *(LANES + lane for lane in lanes)]
+
+
+def _fold(builder: Any, a: Any, b: Any, low: Sequence[int], lanes: int) -> Any:
+    """The lanes `low` of two vectors, counted through both, each plus the lane so many after it."""
+    return builder.fadd(_shuffle(builder, a, b, low), _shuffle(builder, a, b, [at + lanes for at in low]))
 
 
 def _shuffle(builder: Any, a: Any, b: Any, lanes: Sequence[int]) -> Any:

@@ -162,7 +162,7 @@ class FamilyCache:
             raise ValueError("a family that is requested serves at least one position")
         with self._changed:
             self._tiers.turns.call(asked.pending)
-            cold = [family for family in asked.pending if self._is_cold(family)]
+            cold = [f for f in asked.pending if f not in self._in_flight and not self._is_here(f)]
         if len(cold) > 1:
             self._source.expect(cold)
         while asked.pending:
@@ -413,16 +413,6 @@ class FamilyCache:
             return True
         tiers = self._tiers
         return family not in self._in_flight and (family in tiers.hot or family in tiers.warm)
-
-    def _is_cold(self, family: int) -> bool:
-        """Whether a request for it needs a read of its own. Called with the lock."""
-        tiers = self._tiers
-        return not (
-            family in tiers.hot
-            or family in tiers.warm
-            or family in self._in_flight
-            or family in self._quarantined
-        )
 
     def _claim(
         self, family: int, group: Group, wanted: Collection[int]

@@ -41,10 +41,11 @@ from baseline.ways import (
 from measuring.comparing import ratio
 from measuring.floor import MemoryFloor
 from measuring.rounds import Rounds, Variant, alternate
+from measuring.turns import turns
 from pages.command import make_report
 from pages.compilation_report import markdown
 from pages.files import plain
-from pages.report_files import json_text, write_report
+from pages.report_files import page_alone
 from pages.run_record import RunRecord
 from rich.progress import Progress
 
@@ -238,14 +239,11 @@ def take_turns(
     title: str, variants: Sequence[Variant], rounds: int, seed: int, progress: Progress
 ) -> tuple[Rounds, MemoryFloor]:
     """Time the variants in turns; returns their samples, and the floor read between the rounds."""
-    task = progress.add_task(title, total=rounds)
     with MemoryFloor() as floor:
-
-        def between() -> None:
-            floor.sample()
-            progress.advance(task)
-
-        return alternate(variants, rounds=rounds, seed=seed, between=between), floor
+        found = turns(
+            variants, rounds=rounds, warm_up=2, seed=seed, title=title, progress=progress, floor=floor
+        )
+        return found, floor
 
 
 def compiled_ways(
@@ -275,11 +273,6 @@ def summary(report: Record) -> Record:
             for batch in report["batches"]  # type: ignore[attr-defined]
         ],
     }
-
-
-def write(report: Record, out: Path) -> list[Path]:
-    """Write the report's files; returns their paths."""
-    return write_report(out, json=json_text(report), page=markdown(report))
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -322,7 +315,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv,
         parse(argv),
         build=build,
-        write=write,
+        write=page_alone(markdown),
         summary=summary,
     )
 

@@ -34,7 +34,7 @@ from measuring.comparing import fewest_rounds
 from pages.command import make_report
 from pages.files import plain
 from pages.ledger_report import markdown
-from pages.report_files import json_text, write_report
+from pages.report_files import page_alone
 from pages.run_record import RunRecord
 from profiling.runs import Task
 from rich.progress import Progress
@@ -228,11 +228,6 @@ def summary(report: Record) -> Record:
     }
 
 
-def write(report: Record, out: Path) -> list[Path]:
-    """Write the report's files; returns their paths."""
-    return write_report(out, json=json_text(report), page=markdown(report))
-
-
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
@@ -255,7 +250,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run; exit code 2 and one line for what the user can mend."""
-    return make_report("scripts/ledger.py", argv, parse(argv), build=build, write=write, summary=summary)
+    return make_report(
+        "scripts/ledger.py", argv, parse(argv), build=build, write=page_alone(markdown), summary=summary
+    )
 
 
 if __name__ == "__main__":

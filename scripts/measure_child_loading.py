@@ -24,7 +24,7 @@ from measuring.floor import MemoryFloor
 from measuring.tables import digits, floor_sentence, interval_cell, timing_table
 from pages.command import make_report
 from pages.files import plain
-from pages.report_files import json_text, write_report
+from pages.report_files import page_alone
 from pages.run_record import RunRecord
 from rich.progress import Progress
 
@@ -165,11 +165,6 @@ def summary(report: Record) -> Record:
     }
 
 
-def write(report: Record, out: Path) -> list[Path]:
-    """Write the report's files; returns their paths."""
-    return write_report(out, json=json_text(report), page=markdown(report))
-
-
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
@@ -197,7 +192,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv,
         parse(argv),
         build=build,
-        write=write,
+        write=page_alone(markdown),
         summary=summary,
     )
 

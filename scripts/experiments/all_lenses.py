@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from measuring.floor import MemoryFloor
 from measuring.rounds import Variant
+from measuring.turns import turns
 from profiling.runs import Differs
 from rich.progress import Progress
 
 from experiments.subject import lens_bytes, shared_bytes
-from experiments.timings import against, all_hot, timing, turns
+from experiments.timings import against, all_hot, timing
 from experiments.trials import BASELINE_AGREES
 from lenses.lens import Floats
 from lenses.pack import LensPack

@@ -11,11 +11,12 @@ from baseline.files import export_baseline, families_scored
 from baseline.system import OneAtATime, Scored
 from measuring.floor import MemoryFloor
 from measuring.rounds import Variant
+from measuring.turns import turns
 from rich.progress import Progress
 
 from experiments.replay import Seen
 from experiments.subject import fp32_lens_bytes, lens_bytes, shared_bytes
-from experiments.timings import against, all_hot, check_close, seen, timing, turns
+from experiments.timings import against, all_hot, check_close, seen, timing
 from experiments.trials import BASELINE_AGREES
 from lenses.lens import Floats
 from lenses.pack import LensPack

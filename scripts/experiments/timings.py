@@ -6,10 +6,9 @@ from typing import Any
 import numpy as np
 from measuring.comparing import ratio
 from measuring.floor import MemoryFloor
-from measuring.rounds import Rounds, Variant, alternate
+from measuring.rounds import Rounds
 from measuring.samples import Summary
 from profiling.runs import Differs
-from rich.progress import Progress
 
 from experiments.replay import Seen, largest_difference
 from experiments.subject import base_bytes, beyond
@@ -18,26 +17,6 @@ from runtime.config import MonitorConfig
 from runtime.walk import Scores
 
 Record = dict[str, Any]
-
-
-def turns(
-    variants: Sequence[Variant],
-    *,
-    rounds: int,
-    warm_up: int,
-    seed: int,
-    title: str,
-    progress: Progress,
-    floor: MemoryFloor,
-) -> Rounds:
-    """All variants in turns, the memory floor read between the rounds."""
-    task = progress.add_task(title, total=rounds)
-
-    def between() -> None:
-        floor.sample()
-        progress.advance(task)
-
-    return alternate(variants, rounds=rounds, warm_up=warm_up, seed=seed, between=between)
 
 
 def timing(ms_R: Sequence[float] | Any, size_bytes: float, floor: MemoryFloor) -> Record:

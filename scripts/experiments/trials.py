@@ -19,7 +19,8 @@ from baseline.files import export_baseline, families_scored
 from baseline.system import OneAtATime
 from measuring.disk import cached_pages, evict
 from measuring.floor import MemoryFloor
-from measuring.rounds import Variant, alternate
+from measuring.rounds import Variant
+from measuring.turns import turns
 from profiling.runs import Differs
 from rich.progress import Progress
 
@@ -115,16 +116,11 @@ class Bench:
         `recordings`, where given, says before each run what is replayed; contents are compared by the caller then.
         """
         runs: dict[str, list[Replayed]] = {trial.name: [] for trial in trials}
-        task = progress.add_task(title, total=rounds)
 
         def keep(trial: Trial, run: Replayed) -> None:
             if recordings is None:
                 self.check(trial, run)
             runs[trial.name].append(replace(run, seen=()))
-
-        def between() -> None:
-            floor.sample()
-            progress.advance(task)
 
         variants = [
             Variant(
@@ -135,7 +131,9 @@ class Bench:
             )
             for trial in trials
         ]
-        alternate(variants, rounds=rounds, warm_up=warm_up, seed=seed, between=between)
+        turns(
+            variants, rounds=rounds, warm_up=warm_up, seed=seed, title=title, progress=progress, floor=floor
+        )
         return {name: found[-rounds:] for name, found in runs.items()}
 
     def run(self, trial: Trial, recordings: Callable[[], Sequence[Recording]] | None = None) -> Replayed:

@@ -1,7 +1,7 @@
 """A report as files: JSON, the page, its pictures. Knows nothing about what is in them."""
 
 import json as codec
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,3 +28,8 @@ def write_report(out: Path, *, json: str, page: str, pictures: Mapping[str, str]
         (out.parent / name).parent.mkdir(parents=True, exist_ok=True)
         write_atomically(out.parent / name, text)
     return [out.parent / name for name in texts]
+
+
+def page_alone(markdown: Callable[[dict[str, Any]], str]) -> Callable[[dict[str, Any], Path], list[Path]]:
+    """How a report without pictures is written, whose page is `markdown(report)`."""
+    return lambda report, out: write_report(out, json=json_text(report), page=markdown(report))
