@@ -21,7 +21,7 @@ from typing import Any
 import make_synthetic_pack
 from experiments.all_lenses import all_lenses
 from experiments.many_rows import ONE_AT_A_TIME, many_rows
-from experiments.one_row import CACHED, one_row
+from experiments.one_row import CACHED, CHILDREN, one_row, threshold_for
 from experiments.page import head
 from experiments.recording import record
 from experiments.requirements import Requirement, requirements_table
@@ -40,7 +40,7 @@ from measuring.floor import MemoryFloor
 from measuring.tables import digits, floor_sentence, interval_cell, timing_table
 from pages.command import make_report
 from pages.files import plain
-from pages.report_files import json_text, write_report
+from pages.report_files import page_alone
 from pages.run_record import RunRecord
 from pages.tables import table
 from profiling.runs import Task
@@ -85,13 +85,15 @@ def build(arguments: argparse.Namespace, command: Sequence[str], progress: Progr
     recording = record(subject.host, pack.config.site, Task(PROMPTS[0], arguments.tokens))
     long = record(subject.host, pack.config.site, Task(" ".join(PROMPTS * 2), 1))
     prompt_PD = long.states(pack.config.input)[0][:POSITIONS]
-    compact_states_GD = recording.states(compact.config.input)[1]
+    states_GD, compact_states_GD = (recording.states(one.config.input)[1] for one in (pack, compact))
+    load_threshold = threshold_for(pack, states_GD, CHILDREN, progress)
     with MemoryFloor() as floor:
         rows = one_row(
             packs,
             subject.host,
             recording,
             files,
+            load_threshold=load_threshold,
             rounds=arguments.rounds,
             warm_up=min(recording.generated_rows, arguments.rounds),
             seed=arguments.seed,
@@ -121,6 +123,7 @@ def build(arguments: argparse.Namespace, command: Sequence[str], progress: Progr
         "quick": arguments.quick,
         "floor": floor_json,
         "positions": len(prompt_PD),
+        "load_threshold": load_threshold,
         "one_row": rows,
         "many_rows": many,
         "all_lenses": everything,
@@ -194,6 +197,8 @@ def markdown(report: Record) -> str:
         "## What was asked for\n",
         requirements_table(report["requirements"]),
         "## One row\n",
+        f"Families are opened at {report['load_threshold']} or more here: of the thresholds tried, the one at which a "
+        f"token opens nearest to {CHILDREN} children. Elsewhere the pack's own holds.\n",
         _one_row(report["one_row"]),
         f"## {report['positions']} rows of a prompt in one call\n",
         _many_rows(report["many_rows"]),
@@ -279,11 +284,6 @@ def summary(report: Record) -> Record:
     }
 
 
-def write(report: Record, out: Path) -> list[Path]:
-    """Write the report's files; returns their paths."""
-    return write_report(out, json=json_text(report), page=markdown(report))
-
-
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
@@ -310,7 +310,12 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run; exit code 2 and one line for what the user can mend."""
     return make_report(
-        "scripts/measure_scoring.py", argv, parse(argv), build=build, write=write, summary=summary
+        "scripts/measure_scoring.py",
+        argv,
+        parse(argv),
+        build=build,
+        write=page_alone(markdown),
+        summary=summary,
     )
 
 

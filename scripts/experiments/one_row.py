@@ -1,5 +1,7 @@
 """One row at a time, everything hot: a monitor fed as the hook feeds it, beside the baseline.
 
+The walk's threshold is set so that a token opens about as many children as the reference's did.
+
 A run is a token. It is timed whole, with all that a monitor does of it; the parts come from the monitor's clock. In one
 round every variant has the same row: a recording's generated rows go round as one long sequence.
 
@@ -14,19 +16,21 @@ import numpy as np
 import torch
 from baseline.files import export_baseline, families_scored
 from baseline.system import OneAtATime, Scored
+from data.served import score_all
 from measuring.floor import MemoryFloor
 from measuring.rounds import Variant
+from measuring.turns import turns
 from rich.progress import Progress
+from synthetic.scaling import opened_by_walk
 
 from experiments.recording import Recording
 from experiments.replay import Seen, lenses_read, play
 from experiments.subject import fp32_lens_bytes, lens_bytes, shared_bytes
-from experiments.timings import against, all_hot, check_close, check_control, lenses_of, timing, turns
+from experiments.timings import against, all_hot, check_close, check_control, lenses_of, timing
 from experiments.trials import BASELINE_AGREES, OFF_BY
 from lenses.lens import Floats
 from lenses.pack import LensPack
 from runtime.clock import Clock, Component, Step
-from runtime.config import MonitorConfig
 from runtime.hook import Forward
 from runtime.host import Host
 from runtime.monitor import Monitor
@@ -34,6 +38,10 @@ from runtime.monitor import Monitor
 CACHED, ALL = "one at a time, cache of 500", "one at a time, all in memory"
 _MODULES = {CACHED: 500, ALL: 1_000_000}
 """Modules that the baseline may hold: as the reference had it, and as many as it meets."""
+
+CHILDREN = 50
+"""Lenses below the base that a token is to open, about."""
+THRESHOLDS = (0.1, 0.2, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9)
 
 _SCORING = (Component.DETECTION, Component.CHILDREN)
 _ENGINE = (*_SCORING, Component.EXPANSION, Component.CACHE, Component.COLD, Component.WARM)
@@ -49,12 +57,30 @@ def going_round(recording: Recording, rows: int) -> Recording:
     return replace(recording, token_T=token_T, rows_TD=recording.rows_TD[torch.from_numpy(order)])
 
 
+def threshold_for(pack: LensPack, states_GD: Floats, children: int, progress: Progress) -> float:
+    """Of `THRESHOLDS`, that at which the pack's walk opens nearest to so many children at these states."""
+    logits_GN = score_all(pack, states_GD, progress)
+
+    def off(threshold: float) -> float:
+        opened = opened_by_walk(
+            pack.hierarchy,
+            pack.heads,
+            logits_GN,
+            base_levels=pack.config.base_levels,
+            top_k=pack.config.top_k,
+            load_threshold=threshold,
+        )
+        return abs(opened.children - children)
+
+    return min(THRESHOLDS, key=off)
+
+
 class Stepper:
     """Feeds a monitor one generated row a call; all that it will want is hot before the first."""
 
-    def __init__(self, pack: LensPack, host: Host, recording: Recording) -> None:
+    def __init__(self, pack: LensPack, host: Host, recording: Recording, load_threshold: float) -> None:
         self.pack = pack
-        self.monitor = Monitor(pack, all_hot(pack), clock=Clock())
+        self.monitor = Monitor(pack, all_hot(pack, load_threshold=load_threshold), clock=Clock())
         play(self.monitor, host, recording)
         self.monitor.events.clear()
         self._recording, self._next = recording, recording.prompt
@@ -100,6 +126,7 @@ def one_row(
     recording: Recording,
     files: Path,
     *,
+    load_threshold: float,
     rounds: int,
     warm_up: int,
     seed: int,
@@ -110,12 +137,13 @@ def one_row(
     first, pack = next(iter(packs.items()))
     told = going_round(recording, rounds + warm_up)
     _, states_GD = told.states(pack.config.input)
-    export_baseline(pack, files, families=families_scored(pack, all_hot(pack), states_GD))
-    steppers = {name: Stepper(one, host, told) for name, one in packs.items()}
-    steppers[f"{first} (again)"] = Stepper(pack, host, told)
+    config = all_hot(pack, load_threshold=load_threshold)
+    export_baseline(pack, files, families=families_scored(pack, config, states_GD))
+    steppers = {name: Stepper(one, host, told, load_threshold) for name, one in packs.items()}
+    steppers[f"{first} (again)"] = Stepper(pack, host, told, load_threshold)
     singles = {}
     for name, modules in _MODULES.items():
-        system = OneAtATime(pack, files, MonitorConfig(), max_loaded_lenses=modules)
+        system = OneAtATime(pack, files, config, max_loaded_lenses=modules)
         system.score(states_GD)  # loads what it may keep
         singles[name] = Single(system, states_GD, [])
     variants = [Variant(name, stepper.step) for name, stepper in steppers.items()]
