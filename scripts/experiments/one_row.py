@@ -41,7 +41,7 @@ _MODULES = {CACHED: 500, ALL: 1_000_000}
 
 CHILDREN = 50
 """Lenses below the base that a token is to open, about."""
-THRESHOLDS = (0.1, 0.2, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9)
+THRESHOLDS = tuple(percent / 100 for percent in range(5, 96))
 
 _SCORING = (Component.DETECTION, Component.CHILDREN)
 _ENGINE = (*_SCORING, Component.EXPANSION, Component.CACHE, Component.COLD, Component.WARM)
