@@ -16,6 +16,7 @@ import typer
 
 from lenses.errors import ConfigError, PhoropterError
 from lenses.text import one_line
+from runtime.commands.train import train
 
 if TYPE_CHECKING:
     from lenses.pack import LensPack
@@ -39,6 +40,7 @@ app = typer.Typer(
 )
 pack_app = typer.Typer(help="Look at lens packs: what is here, what is in one, whether it is whole.")
 app.add_typer(pack_app, name="pack")
+app.command()(train)
 
 
 @app.callback(invoke_without_command=True)

@@ -27,7 +27,6 @@ import numpy as np
 import torch
 from data.parts import EVERY_TOKEN, POSITIONS, Part, collect_states, read_part
 from judging.expansion import WALKED, compare_expansion
-from judging.metrics import BINS, SEED, Bools, is_measured
 from judging.redrawn import DRAWS, Redrawn
 from judging.scorers import Scorer, fit_scorers
 from judging.telling_words import COUNT, telling_words, without_words
@@ -53,6 +52,7 @@ from lenses.errors import ConfigError, PackNotFound
 from lenses.grade import MEASURED_FROM, UNMEASURED, grade
 from lenses.importers.wordnet import HELD_OUT_RULE, read_wordnet
 from lenses.lens import Floats
+from lenses.metrics import BINS, SEED, Bools, is_measured
 from lenses.pack import LensPack
 from runtime.blocks import check_fits
 from runtime.host import Host, load_host

@@ -27,28 +27,28 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from data.lens_states import collect
-from data.served import score_all
 from data.synsets import labels, synsets_of, tell
-from judging.expansion_recall import cheapest_with, curve
-from judging.metrics import FALSE_POSITIVES, area, concept_metrics, threshold
 from judging.thresholds import LEAST_RECALL
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lenses.bank import Bank
-from lenses.calibration import fit_platt, log_odds, probability
+from lenses.calibration import fit_platt_in_parts, log_odds, probability
 from lenses.concept import Hierarchy
 from lenses.config import HostConfig, InputConfig, LensConfig
 from lenses.errors import HierarchyError, PhoropterError
 from lenses.importers.wordnet import HELD_OUT_RULE, WordNet, read_wordnet
 from lenses.lens import Floats, Heads
+from lenses.metrics import FALSE_POSITIVES, area, concept_metrics, threshold
 from lenses.pack import LensPack
 from lenses.training import Samples, TrainingConfig, train
 from lenses.writer import refuse_to_replace
 from runtime.host import Host, load_host
 from runtime.known import PROVENANCE, record
+from runtime.training.served import score_all
+from runtime.training.states import collect
+from runtime.training.walks import cheapest_with, curve
 
 WALK_RECALL = LEAST_RECALL + 0.01
 """What the walk must find on validation texts, a little more than it must on held-out ones."""
@@ -146,7 +146,7 @@ def build(arguments: argparse.Namespace, progress: Progress) -> LensPack:
         served = write(Path(scratch) / "pack", heads=trained.heads, base_levels=(0,))
         validation, held_out = parts["validation"], parts["held-out"]
         logits_SN = score_all(served, validation.samples.states_SD, progress, "calibration")
-        slope, offset, calibrated = fit_platt_by_part(logits_SN, validation.samples.positive(slice(None)))
+        slope, offset, calibrated = fit_platt_in_parts(logits_SN, validation.samples.positive(slice(None)))
         logits_SN = score_all(served, held_out.samples.states_SD, progress, "held-out")
         heads = replace(trained.heads, platt_slope=slope, platt_offset=offset, calibrated=calibrated)
         states_PD = walked_states(arguments, host, wordnet, config, progress)
@@ -218,19 +218,6 @@ def read_concepts(path: Path) -> Hierarchy:
     """The hierarchy of a file that `build_wordnet_concepts.py` wrote."""
     nodes = [json.loads(line) for line in path.read_text().splitlines()]
     return Hierarchy.build((node["id"], node["name"], node["parent"]) for node in nodes)
-
-
-def fit_platt_by_part(
-    logits_SN: Floats, positive_SN: NDArray[np.bool_], lenses: int = 64
-) -> tuple[Floats, Floats, NDArray[np.bool_]]:
-    """`fit_platt` for a few lenses at a time: all at once would take gigabytes."""
-    parts = []
-    for start in range(0, logits_SN.shape[1], lenses):
-        some = slice(start, start + lenses)
-        weight = np.ones_like(logits_SN[:, some])
-        parts.append(fit_platt(logits_SN[:, some], positive_SN[:, some], weight))
-    slope, offset, calibrated = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return slope, offset, calibrated
 
 
 def measure(hierarchy: Hierarchy, heads: Heads, logits_SN: Floats, part: Part) -> Hierarchy:

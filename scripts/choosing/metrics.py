@@ -18,11 +18,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
-from judging.metrics import Bools, Ints, area, brier_skill, is_measured, reliability, siblings_only
 
 from lenses.concept import Hierarchy
 from lenses.errors import ConfigError
 from lenses.lens import Floats
+from lenses.metrics import Bools, Ints, area, brier_skill, is_measured, reliability, siblings_only
 from lenses.training import Samples
 
 PLACES = ("text", "sampled")

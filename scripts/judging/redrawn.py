@@ -24,8 +24,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from judging.metrics import BINS, Bools, Doubles, Estimate, Ints, balanced_weights, bins_of
 from lenses.lens import Floats
+from lenses.metrics import BINS, Bools, Doubles, Estimate, Ints, balanced_weights, bins_of
 
 DRAWS = 1000
 _Z = 1.959964

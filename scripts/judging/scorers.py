@@ -7,16 +7,16 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from data.lens_states import States
 from data.parts import Part
 
 from judging.bag_of_words import fit as fit_bag_of_words
 from judging.controls import ServedLenses, linear_and_random, shuffled
-from judging.metrics import SEED
 from judging.verdicts import LENS, WORDS
 from lenses.lens import Floats
+from lenses.metrics import SEED
 from lenses.pack import LensPack
 from lenses.training import Samples
+from runtime.training.states import States
 
 Scorer = Callable[[slice], Floats]
 """Scores [S, lenses] of all tokens of held-out texts for some of the measured lenses."""

@@ -15,12 +15,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from judging.metrics import Bools, Estimate, Ints
 from lenses.calibration import log_odds, threshold_log_odds
 from lenses.concept import Hierarchy
 from lenses.lens import Floats, Heads
+from lenses.metrics import Bools, Estimate, Ints
 from runtime.expansion import Expansion
 from runtime.walk import Scores
+
+LEAST_RECALL = 0.90
+"""Of what a walk at a pack's own settings must find."""
 
 
 @dataclass(frozen=True, slots=True)
