@@ -29,7 +29,12 @@ class Draw:
     """Draws batches; deterministic by the generator it is given."""
 
     def __init__(
-        self, samples: Samples, hierarchy: Hierarchy, batch: int, sibling_weight: float, rng: np.random.Generator
+        self,
+        samples: Samples,
+        hierarchy: Hierarchy,
+        batch: int,
+        sibling_weight: float,
+        rng: np.random.Generator,
     ) -> None:
         self._rng = rng
         self._samples = samples
@@ -68,7 +73,9 @@ class Draw:
         text_NB = self._samples.text_S[picked_NB]
         lens_N1 = np.arange(len(picked_NB))[:, None]
         positive_NB = self._samples.positive_XN[text_NB, lens_N1]
-        under_NB = self._samples.positive_XN[text_NB, self._parents_N[:, None]] & (self._parents_N[:, None] >= 0)
+        under_NB = self._samples.positive_XN[text_NB, self._parents_N[:, None]] & (
+            self._parents_N[:, None] >= 0
+        )
         kind_NB = np.where(positive_NB, 0, np.where(under_NB, 1, 2))
         return positive_NB, self._weight_N3[lens_N1, kind_NB]
 

@@ -186,7 +186,8 @@ def _export(stack: Stack, hierarchy: Hierarchy, span: Span) -> TrainedLenses:
         bias1 = bias1 - at_mean.view_as(bias1)
     count = len(hierarchy)
     later = {
-        name: None if stack.is_linear else of[name].numpy() for name in ("weight2", "bias2", "weight3", "bias3")
+        name: None if stack.is_linear else of[name].numpy()
+        for name in ("weight2", "bias2", "weight3", "bias3")
     }
     heads = Heads(
         bias1=bias1.numpy(),

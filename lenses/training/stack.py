@@ -75,7 +75,9 @@ class Stack:
         if self.is_linear:
             return hidden1[:, :, 0].clone()
         hidden1.relu_()
-        hidden2 = torch.baddbmm(of["bias2"][:, None], hidden1, of["weight2"].transpose(1, 2), out=self._hidden2)
+        hidden2 = torch.baddbmm(
+            of["bias2"][:, None], hidden1, of["weight2"].transpose(1, 2), out=self._hidden2
+        )
         hidden2.relu_()
         return torch.bmm(hidden2, of["weight3"][:, :, None])[:, :, 0] + of["bias3"][:, None]
 

@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lenses.lens import Floats
 from lenses.training.samples import Samples
 from lenses.training.stack import Stack
 
@@ -74,7 +73,10 @@ class Best:
         `gather(states_SK, index_NB)` gives the states of these samples, `[N, B, K]`.
         """
         logits = torch.cat(
-            [self._stack.score(gather(self._states_SK, index)) for index in self._index.split(self._batch, dim=1)],
+            [
+                self._stack.score(gather(self._states_SK, index))
+                for index in self._index.split(self._batch, dim=1)
+            ],
             dim=1,
         )
         split, present = self._split, self._present
@@ -106,7 +108,9 @@ class Best:
                 weight.copy_(self._kept[name])
 
 
-def _pick(samples: Samples, lens: int, most: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _pick(
+    samples: Samples, lens: int, most: int, rng: np.random.Generator
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Validation samples of a lens, positives and negatives."""
     positive_S = samples.positive_XN[:, lens][samples.text_S]
     positives, negatives = np.flatnonzero(positive_S), np.flatnonzero(~positive_S)

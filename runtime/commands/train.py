@@ -180,7 +180,6 @@ def _texts(
 ) -> "Texts":
     """What to learn from and to judge by, as the options name it."""
     from lenses.importers.wordnet import read_wordnet
-    from runtime.training.null_texts import read_null
     from runtime.training.recipe import Texts
     from runtime.training.sources import read_texts, wordnet_questions, wordnet_texts
     from runtime.training.written import written_texts
@@ -199,7 +198,15 @@ def _texts(
         about = "WordNet 3.0 noun definitions and examples"
     else:
         corpus, about = read_texts(source, concepts.hierarchy), Path(source).name
-    return Texts(corpus, styled, () if null is None else read_null(null), {"texts": about, "null": null})
+    return Texts(corpus, styled, _null(null), {"texts": about, "null": null})
+
+
+def _null(source: str | None) -> list[str]:
+    if source is None:
+        return []
+    from runtime.training.null_texts import read_null
+
+    return read_null(source)
 
 
 def _recipe(

@@ -9,7 +9,7 @@ Shapes: S samples, D hidden size.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -64,16 +64,13 @@ class StateShards:
         self.directory.mkdir(parents=True, exist_ok=True)
         if workers.is_first:
             sweep(self.directory)
-        task = progress.add_task(title, total=len(self._shards))
-        for shard in range(len(self._shards)):
-            if self._file(shard).exists():
-                progress.advance(task)
-        for shard in workers.share(len(self._shards)):
-            if not self._file(shard).exists():
-                self._write(shard)
-                progress.advance(task)
+        texts = [sum(map(len, batches)) for batches in self._shards]
+        missing = [shard for shard in range(len(self._shards)) if not self._file(shard).exists()]
+        mine = [shard for shard in workers.share(len(self._shards)) if shard in missing]
+        task = progress.add_task(title, total=sum(texts[shard] for shard in mine))
+        for shard in mine:
+            self._write(shard, lambda batch: progress.advance(task, len(batch)))
         workers.wait()
-        progress.update(task, completed=len(self._shards))
 
     def load(self, input: Input) -> States:
         """All states of one of the inputs; raises SourceError for a shard that is damaged."""
@@ -92,8 +89,13 @@ class StateShards:
     def _file(self, shard: int) -> Path:
         return self.directory / f"shard-{shard + 1:05d}-of-{len(self._shards):05d}.safetensors"
 
-    def _write(self, shard: int) -> None:
-        batches = list(self._collector.states(self._shards[shard]))
+    def _write(self, shard: int, done: Callable[[Batch], None]) -> None:
+        batches = []
+        for batch, states in zip(
+            self._shards[shard], self._collector.states(self._shards[shard]), strict=True
+        ):
+            batches.append(states)
+            done(batch)
         tensors = {
             f"states_{i}": np.ascontiguousarray(np.concatenate([batch[i].states_SD for batch in batches]))
             for i in range(len(self._inputs))

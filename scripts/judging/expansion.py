@@ -14,7 +14,7 @@ import numpy as np
 from judging.controls import ServedLenses
 from judging.cost import TIMED, configuration_of, cost
 from judging.strongest import strongest
-from judging.thresholds import LEAST_RECALL, MOST_SCORED
+from judging.thresholds import MOST_SCORED
 from judging.verdicts import Record, quantiles
 from lenses.metrics import SEED, Bools
 from lenses.pack import LensPack
@@ -23,6 +23,7 @@ from runtime.engine import Engine
 from runtime.training.served import score_all
 from runtime.training.states import States
 from runtime.training.walks import (
+    LEAST_RECALL,
     Walked,
     active,
     best_within,
