@@ -118,6 +118,7 @@ def train(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from lenses.files import local_path
+    from lenses.writer import refuse_to_replace
     from runtime.training.recipe import Teacher, train_pack
     from runtime.training.sources import read_concepts
     from runtime.training.workers import Workers
@@ -126,6 +127,7 @@ def train(
         raise ConfigError(f"--kind {quoted(kind)} is unknown; give mlp, linear or compact")
     target = local_path(out)
     beside = target.absolute().parent / f".{target.name}.states"
+    refuse_to_replace(target)
     workers = Workers.join(processes, on_cpu=device == "cpu")
     read = read_concepts(concepts)
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()

@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 from judging.controls import ServedLenses, pack_of
 from judging.thresholds import MOST_SCORED
-from train_lenses import Part
 
 from choosing.metrics import metrics
+from choosing.parts import Part
 from lenses.calibration import fit_platt_in_parts, probability
 from lenses.concept import Hierarchy
 from lenses.lens import Floats, Heads
