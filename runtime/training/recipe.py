@@ -308,7 +308,10 @@ def _choose_walk(served: LensPack, heads: Heads, states: States, progress: Progr
     hierarchy = served.hierarchy
     logits_PN = score_all(served, states.states_SD, progress, "walk")
     bases = [base for base in WALK_BASES if len(base) <= hierarchy.depth]
-    return cheapest_with(WALK_RECALL, curve(hierarchy, heads, logits_PN, bases, WALK_TOP_K, WALK_THRESHOLDS))
+    # Wider than there are families is as wide as that.
+    enough = min((k for k in WALK_TOP_K if k >= len(hierarchy.families)), default=WALK_TOP_K[-1])
+    widths = [k for k in WALK_TOP_K if k <= enough]
+    return cheapest_with(WALK_RECALL, curve(hierarchy, heads, logits_PN, bases, widths, WALK_THRESHOLDS))
 
 
 def _measure(
