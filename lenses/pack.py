@@ -46,6 +46,8 @@ from lenses.text import one_line
 from lenses.writer import TORCH_DTYPES, copy_host, host_names, refuse_to_replace, write_files
 
 _GIB = 1 << 30
+_SHARD_BYTES = 256 << 20
+"""Of one file of first layers where a pack is written out of another: the writer has one file in memory."""
 
 
 class LensPack:
@@ -181,6 +183,7 @@ class LensPack:
         directory: PathLike,
         dtype: StoredDtype,
         *,
+        max_shard_bytes: int = _SHARD_BYTES,
         progress: Callable[[int], None] = lambda families: None,
     ) -> Self:
         """Writes this pack as `directory` with its first layers stored as `dtype`, and opens it.
@@ -201,7 +204,7 @@ class LensPack:
             lens=replace(config.lens, dtype=dtype),
             base_levels=config.base_levels,
             hierarchy=self.hierarchy,
-            first_layers=_FirstLayers(self, dequantise=not keeps_int8),
+            first_layers=FirstLayers(self, dequantise=not keeps_int8),
             heads=self.heads if keeps_int8 else replace(self.heads, scale1=None),
             top_k=config.top_k,
             load_threshold=config.load_threshold,
@@ -209,6 +212,7 @@ class LensPack:
             provenance={"stored_from": self.identity, "dtype": dtype, "provenance": dict(config.provenance)},
             licence=config.licence,
             host_dir=self.host_dir,
+            max_shard_bytes=max_shard_bytes,
             progress=progress,
         )
 
@@ -313,7 +317,7 @@ class LensPack:
         return f"LensPack({str(self.path)!r}: {config.concepts} lenses for {config.host.id} at {config.site})"
 
 
-class _FirstLayers(Sequence[torch.Tensor]):
+class FirstLayers(Sequence[torch.Tensor]):
     """The first layers of a pack's families, each read when it is asked for."""
 
     def __init__(self, pack: LensPack, *, dequantise: bool) -> None:

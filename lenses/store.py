@@ -14,6 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from lenses.config import check_file_name
 from lenses.errors import ConfigError, PackFormatError, PackIntegrityError, WriteError
 from lenses.text import one_line
@@ -99,6 +102,19 @@ class PackDirectory:
             raw = b"".join(_chunks(descriptor))
         if sha256 is not None:
             self._compare(name, hashlib.sha256(raw).hexdigest(), sha256)
+        return raw
+
+    def read_array(self, name: str, *, sha256: str) -> NDArray[np.uint8]:
+        """All bytes of `name` in memory that may be written to, held once; raises PackIntegrityError as `read`."""
+        with self.opened(name) as descriptor:
+            raw = np.empty(os.fstat(descriptor).st_size, np.uint8)
+            try:
+                found = read_span(descriptor, 0, memoryview(raw), hashed=True)  # type: ignore[arg-type]
+            except ShortFile as error:
+                raise PackIntegrityError(
+                    f"{self.source(name)}: truncated to {error.found} of {len(raw)} bytes; fetch the pack again"
+                ) from error
+        self._compare(name, str(found), sha256)
         return raw
 
     def check(self, name: str, sha256: str) -> None:

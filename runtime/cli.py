@@ -170,7 +170,8 @@ def watch(
     with ExitStack() as stack:
         with _announced(f"loading {one_line(model or where)} ..."):
             monitor = stack.enter_context(_open_monitor(where, config, device))
-            trends = [Trend(monitor.pack.hierarchy, id) for id in dict.fromkeys(track or [])]
+            tracked = [Trend(monitor.pack.hierarchy, id) for id in track or []]
+            trends = list({trend.concept.id: trend for trend in tracked}.values())  # one may have two spellings
             host = _load_host(monitor.pack, where, model, device)
         from runtime.host import quiet  # not above: what is wrong so far is said without waiting for torch
 
