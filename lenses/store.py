@@ -160,6 +160,17 @@ def save_tensors(tensors: "dict[str, torch.Tensor]", path: Path) -> None:
         ) from error
 
 
+def read_tensors(path: Path) -> tuple[dict[str, NDArray[np.generic]], dict[str, str]]:
+    """The tensors and the metadata of a safetensors file that is no pack's; raises ValueError, OSError."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(error) from error
+
+
 class ShortFile(Exception):
     """A file ended before what was to be read; `found` bytes were there."""
 
