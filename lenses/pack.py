@@ -46,7 +46,7 @@ from lenses.text import one_line
 from lenses.writer import TORCH_DTYPES, copy_host, host_names, refuse_to_replace, write_files
 
 _GIB = 1 << 30
-_SHARD_BYTES = 256 << 20
+SHARD_BYTES = 256 << 20
 """Of one file of first layers where a pack is written out of another: the writer has one file in memory."""
 
 
@@ -183,13 +183,15 @@ class LensPack:
         directory: PathLike,
         dtype: StoredDtype,
         *,
-        max_shard_bytes: int = _SHARD_BYTES,
+        told: Mapping[str, Any] | None = None,
+        max_shard_bytes: int = SHARD_BYTES,
         progress: Callable[[int], None] = lambda families: None,
     ) -> Self:
         """Writes this pack as `directory` with its first layers stored as `dtype`, and opens it.
 
         Concepts with their metrics, heads with their calibration and the host are kept; they are not measured again.
-        What the pack's provenance was is kept inside the new one's, since it tells of the lenses as they were.
+        What the pack's provenance was is kept inside the new one's, since it tells of the lenses as they were; so is
+        what is `told` of the change.
         Raises as `create` and `read_family`.
         """
         for name in self.config.host_files:
@@ -209,7 +211,12 @@ class LensPack:
             top_k=config.top_k,
             load_threshold=config.load_threshold,
             calibration_prior=config.calibration_prior,
-            provenance={"stored_from": self.identity, "dtype": dtype, "provenance": dict(config.provenance)},
+            provenance={
+                "stored_from": self.identity,
+                "dtype": dtype,
+                **(told or {}),
+                "provenance": dict(config.provenance),
+            },
             licence=config.licence,
             host_dir=self.host_dir,
             max_shard_bytes=max_shard_bytes,

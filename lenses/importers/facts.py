@@ -4,7 +4,6 @@ Each fact has an origin: `given` by whoever imports, `pack_info.json`, `the tens
 nobody says and nothing shows is asked for, all of it at once. Knows nothing of files.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 

@@ -18,11 +18,11 @@ from lenses.files import PathLike
 from lenses.importers.facts import Fact, Facts
 from lenses.importers.odd import Odd, Oddities
 from lenses.lens import Heads
-from lenses.pack import LensPack
+from lenses.pack import SHARD_BYTES, LensPack
 
-SHARD_BYTES = 256 << 20
-"""Of one file of first layers: the writer has one file in memory."""
-UNPROVEN = "imported: no lens is calibrated or measured; its probabilities are squashed logits, and it never alarms"
+UNPROVEN = (
+    "imported: no lens is calibrated or measured; its probabilities are squashed logits, and it never alarms"
+)
 
 Progress = Callable[[str, int, int], None]
 """Told what is being done, how much of it is done, and of how much."""

@@ -77,7 +77,9 @@ def _read(source: Path) -> tuple[Mapping[str, NDArray[Any]], list[Any]]:
     """The arrays of the file, and the names of its rows."""
     try:
         if source.stat().st_size > _MOST_BYTES:
-            raise SourceError(f"{one_line(source)}: more than {_MOST_BYTES} bytes long; give a file of probes")
+            raise SourceError(
+                f"{one_line(source)}: more than {_MOST_BYTES} bytes long; give a file of probes"
+            )
         if source.suffix == ".npz":
             # No pickles: an array of objects is refused, and runs nothing.
             with np.load(source, allow_pickle=False) as loaded:

@@ -132,9 +132,7 @@ def _note_layers(info: Mapping[str, Any], files: Sequence[LensFile], odd: Odditi
         )
 
 
-def _read_all(
-    files: Sequence[LensFile], reader: Reader, odd: Oddities, progress: Progress
-) -> list[_Seen]:
+def _read_all(files: Sequence[LensFile], reader: Reader, odd: Oddities, progress: Progress) -> list[_Seen]:
     """All but the first layers of the lenses that can be read; raises SourceError naming files that ask to run code."""
     seen: list[_Seen] = []
     refused: list[str] = []
