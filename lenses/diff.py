@@ -137,10 +137,8 @@ def _weights(a: LensPack, b: LensPack, shared: Shared) -> Iterator[Difference]:
                 if off > 0:
                     changed[pair] = max(off, changed.get(pair, 0.0))
         if changed:
-            said = f"{len(changed)} of {len(common)} lenses"
-            yield Difference(
-                "weights", _title(a, family), said, f"off by {max(changed.values()):.3g} at the most"
-            )
+            lenses = f"{_title(a, family)}: {len(changed)} of {len(common)} lenses"
+            yield Difference("weights", lenses, _NONE, f"off by {max(changed.values()):.3g} at the most")
 
 
 def _same_bytes(a: LensPack, b: LensPack, family: Family, common: list[tuple[int, int]]) -> bool:

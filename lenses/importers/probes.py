@@ -82,7 +82,7 @@ def _read(source: Path) -> tuple[Mapping[str, NDArray[Any]], list[Any]]:
             )
         if source.suffix == ".npz":
             # No pickles: an array of objects is refused, and runs nothing.
-            with np.load(source, allow_pickle=False) as loaded:
+            with source.open("rb") as file, np.load(file, allow_pickle=False) as loaded:
                 arrays = {name: loaded[name] for name in ("coef", "intercept", "names") if name in loaded}
             names = arrays.pop("names", np.empty(0))
             return arrays, names.tolist() if names.dtype.kind == "U" and names.ndim == 1 else []
