@@ -4,6 +4,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from foreign.state_dicts import write_hierarchy
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,7 +13,6 @@ from lenses.errors import SourceError
 from lenses.importers.forest import Edges, parents_among, read_edges
 from lenses.importers.lens_files import LensFile, find_lens_files, ids_of
 from lenses.importers.odd import Oddities
-from tests.state_dicts import write_hierarchy
 
 NAMES = st.text(st.sampled_from("aAbB :.0123_é\u00a0'\"()&"), min_size=1, max_size=8).filter(
     str.strip

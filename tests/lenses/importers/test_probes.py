@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from foreign.state_dicts import MODEL
 from safetensors.numpy import save_file
 
 from lenses.errors import ConfigError, SourceError
 from lenses.importers.facts import Given
 from lenses.importers.probes import import_probes
-from tests.state_dicts import FACTS, MODEL
+from tests.state_dicts import FACTS
 
 GIVEN = Given(**FACTS, host_id=MODEL, norm="none")
 NAMES = ["dog", "Dog", "a cat"]

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from foreign.state_dicts import MODEL, module, save, tree_keys, write_directory, write_hierarchy
 
 from lenses.bank import Bank
 from lenses.errors import ConfigError, SourceError
@@ -20,7 +21,7 @@ from lenses.importers.reading import Limits, Reader, Refused, Unreadable
 from lenses.importers.state_dicts import import_state_dicts
 from lenses.pack import LensPack
 from lenses.state import normalise
-from tests.state_dicts import FACTS, MODEL, Hostile, module, save, tree_keys, write_directory, write_hierarchy
+from tests.state_dicts import FACTS, Hostile
 
 GIVEN = Given(**FACTS)
 TREE = {"A:0": ["B:1", "D:1"], "B:1": ["C:2"]}

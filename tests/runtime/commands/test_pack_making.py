@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from foreign.state_dicts import MODEL, write_directory
 
 from lenses.pack import LensPack
 from runtime.cli import main
 from tests.packs import make_pack
-from tests.state_dicts import FACTS, MODEL, write_directory
+from tests.state_dicts import FACTS
 
 Said = tuple[int, str, str]
 OPTIONS = [word for name, value in FACTS.items() for word in (f"--{name.replace('_', '-')}", str(value))]
