@@ -46,6 +46,8 @@ from lenses.text import one_line
 from lenses.writer import TORCH_DTYPES, copy_host, host_names, refuse_to_replace, write_files
 
 _GIB = 1 << 30
+SHARD_BYTES = 256 << 20
+"""Of one file of first layers where a pack is written out of another: the writer has one file in memory."""
 
 
 class LensPack:
@@ -181,12 +183,15 @@ class LensPack:
         directory: PathLike,
         dtype: StoredDtype,
         *,
+        told: Mapping[str, Any] | None = None,
+        max_shard_bytes: int = SHARD_BYTES,
         progress: Callable[[int], None] = lambda families: None,
     ) -> Self:
         """Writes this pack as `directory` with its first layers stored as `dtype`, and opens it.
 
         Concepts with their metrics, heads with their calibration and the host are kept; they are not measured again.
-        What the pack's provenance was is kept inside the new one's, since it tells of the lenses as they were.
+        What the pack's provenance was is kept inside the new one's, since it tells of the lenses as they were; so is
+        what is `told` of the change.
         Raises as `create` and `read_family`.
         """
         for name in self.config.host_files:
@@ -201,14 +206,20 @@ class LensPack:
             lens=replace(config.lens, dtype=dtype),
             base_levels=config.base_levels,
             hierarchy=self.hierarchy,
-            first_layers=_FirstLayers(self, dequantise=not keeps_int8),
+            first_layers=FirstLayers(self, dequantise=not keeps_int8),
             heads=self.heads if keeps_int8 else replace(self.heads, scale1=None),
             top_k=config.top_k,
             load_threshold=config.load_threshold,
             calibration_prior=config.calibration_prior,
-            provenance={"stored_from": self.identity, "dtype": dtype, "provenance": dict(config.provenance)},
+            provenance={
+                "stored_from": self.identity,
+                "dtype": dtype,
+                **(told or {}),
+                "provenance": dict(config.provenance),
+            },
             licence=config.licence,
             host_dir=self.host_dir,
+            max_shard_bytes=max_shard_bytes,
             progress=progress,
         )
 
@@ -313,7 +324,7 @@ class LensPack:
         return f"LensPack({str(self.path)!r}: {config.concepts} lenses for {config.host.id} at {config.site})"
 
 
-class _FirstLayers(Sequence[torch.Tensor]):
+class FirstLayers(Sequence[torch.Tensor]):
     """The first layers of a pack's families, each read when it is asked for."""
 
     def __init__(self, pack: LensPack, *, dequantise: bool) -> None:

@@ -1,7 +1,8 @@
 """The command `phoropter`: reads options, calls the library, prints; the only file that knows exit codes.
 
-0: done · 1: whoever read our output has gone · 2: `error: ...`, one line on standard error that says what
-to do · 130: Ctrl-C. What is slow to import is imported where it is needed: `--help` does not wait for torch.
+0: done · 1: whoever read our output has gone; of `pack diff`, the packs differ · 2: `error: ...`, one line on standard
+error that says what to do · 130: Ctrl-C. What is slow to import is imported where it is needed: `--help` does not wait
+for torch.
 """
 
 import errno
@@ -17,6 +18,7 @@ import typer
 from lenses.errors import ConfigError, PhoropterError
 from lenses.text import one_line
 from runtime.commands.train import train
+from runtime.commands import pack_making
 
 if TYPE_CHECKING:
     from lenses.pack import LensPack
@@ -38,7 +40,10 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="See which concepts are active inside a language model while it writes.",
 )
-pack_app = typer.Typer(help="Look at lens packs: what is here, what is in one, whether it is whole.")
+pack_app = typer.Typer(
+    help="Look at lens packs, and make them out of others: import, convert, subset, compare."
+)
+pack_making.register(pack_app)
 app.add_typer(pack_app, name="pack")
 app.command()(train)
 
@@ -172,7 +177,10 @@ def watch(
     with ExitStack() as stack:
         with _announced(f"loading {one_line(model or where)} ..."):
             monitor = stack.enter_context(_open_monitor(where, config, device))
-            trends = [Trend(monitor.pack.hierarchy, id) for id in dict.fromkeys(track or [])]
+            tracked = [Trend(monitor.pack.hierarchy, id) for id in track or []]
+            trends = list(
+                {trend.concept.id: trend for trend in tracked}.values()
+            )  # one may have two spellings
             host = _load_host(monitor.pack, where, model, device)
         from runtime.host import quiet  # not above: what is wrong so far is said without waiting for torch
 
