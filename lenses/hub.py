@@ -1,4 +1,4 @@
-"""Where a pack is: a directory here, or a repository of a model hub, from where it is fetched and to where it is pushed.
+"""Where a pack is: a directory here, or a repository of a model hub, which it is fetched from and pushed to.
 
 A pack of a hub is `owner/name`, or `owner/name@revision`; a full commit hash always means the same bytes. Fetching:
 
@@ -130,8 +130,8 @@ def upload(directory: Path, names: list[str], repo_id: str, *, private: bool) ->
         return str(api.create_commit(repo_id, operations, commit_message="Lens pack").commit_url)
 
     try:
-        persist(lambda: api.create_repo(repo_id, private=private, exist_ok=True), f"make {repo_id}")
-        return persist(commit, f"push to {repo_id}")
+        persist(lambda: api.create_repo(repo_id, private=private, exist_ok=True))
+        return persist(commit)
     except Interrupted as error:
         found, advice = str(error), "try again later; nothing of it is seen there until all of it is"
     except HFValidationError as error:

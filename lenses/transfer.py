@@ -27,7 +27,6 @@ ATTEMPTS = 6
 LONGEST_WAIT_S = 300
 """A hub that asks to wait for longer is not waited for."""
 
-_CHUNK_BYTES = 1 << 20
 _log = logging.getLogger(__name__)
 
 _http = importlib.import_module(HfHubHTTPError.__bases__[0].__module__.partition(".")[0])
@@ -70,10 +69,10 @@ class RemoteFile:
     size_bytes: int
 
 
-def persist(act: Callable[[], T], what: str, *, attempts: int = ATTEMPTS) -> T:
+def persist(act: Callable[[], T], *, attempts: int = ATTEMPTS) -> T:
     """What `act` returns, tried again while what it raises may pass.
 
-    Raises Interrupted when that was tried often enough, and whatever may not pass at once. `what` is for the log.
+    Raises Interrupted when that was tried often enough, and at once whatever may not pass.
     """
     tried = 0
     try:
@@ -127,7 +126,7 @@ def look_up(repo_id: str, name: str, revision: str, *, attempts: int = ATTEMPTS)
     """
     url = hf_hub_url(repo_id, name, revision=revision)
     found = persist(
-        lambda: get_hf_file_metadata(url, timeout=constants.HF_HUB_ETAG_TIMEOUT), name, attempts=attempts
+        lambda: get_hf_file_metadata(url, timeout=constants.HF_HUB_ETAG_TIMEOUT), attempts=attempts
     )
     commit, etag = found.commit_hash or "", found.etag or ""
     if not (_is_hex(commit, 40) and (_is_hex(etag, 40) or _is_hex(etag, 64)) and found.size is not None):
@@ -163,16 +162,18 @@ def receive(file: RemoteFile, into: BinaryIO, progress: Callable[[int], None]) -
             hf_raise_for_status(response)
             if start and response.status_code != 206:
                 start_again()
-            for chunk in response.iter_bytes(_CHUNK_BYTES):
+            for (
+                chunk
+            ) in response.iter_bytes():  # as they come: of a chunk of a given size, a break loses the part
                 into.write(chunk)
+                into.flush()
                 progress(len(chunk))
                 if into.tell() > file.size_bytes:
                     return  # its hash will be wrong
         if into.tell() < file.size_bytes:
             raise _http.ReadError(f"{into.tell()} of {file.size_bytes} bytes came")
 
-    persist(go_on, file.name)
-    into.flush()
+    persist(go_on)
 
 
 def _wait(error: Exception) -> bool | float:

@@ -23,7 +23,7 @@ import struct
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -118,7 +118,9 @@ class LocalHub:
         repository = self.repositories.setdefault(id, Repository())
         repository.private, repository.gated = private, gated
         paths = [path for path in sorted(directory.rglob("*")) if path.is_file()]
-        return repository.commit({path.relative_to(directory).as_posix(): path.read_bytes() for path in paths})
+        return repository.commit(
+            {path.relative_to(directory).as_posix(): path.read_bytes() for path in paths}
+        )
 
     def fail(self, match: str, **how: Any) -> Fault:
         fault = Fault(match, **how)
@@ -163,6 +165,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Server
     protocol_version = "HTTP/1.1"
     timeout = 30
+    disable_nagle_algorithm = True
 
     def log_message(self, format: str, *args: object) -> None:
         pass
@@ -208,9 +211,9 @@ class _Handler(BaseHTTPRequestHandler):
     # What there is.
 
     def _find(self, id: str, revision: str, *, listing: bool = False) -> tuple[str, dict[str, bytes]] | None:
-        """The commit and its files, or None where the refusal was sent: as the hub, what may not be seen is not there."""
+        """The commit and its files, or None where the refusal was sent: what may not be seen is not there."""
         repository = self.hub.repositories.get(id)
-        reader = self.hub.asked[-1].token == TOKEN or f"Bearer {TOKEN}" == self.headers.get("Authorization")
+        reader = self.headers.get("Authorization") == f"Bearer {TOKEN}"
         if repository is None or (repository.private and not reader):
             self._refuse(404 if reader else 401, "RepoNotFound")
         elif repository.gated and not reader and not listing:
@@ -245,7 +248,11 @@ class _Handler(BaseHTTPRequestHandler):
         for name, data in sorted(files.items()):
             entry: dict[str, Any] = {"type": "file", "path": name, "size": len(data), "oid": _git_hash(data)}
             if _is_large(name):
-                entry["lfs"] = {"oid": hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 130}
+                entry["lfs"] = {
+                    "oid": hashlib.sha256(data).hexdigest(),
+                    "size": len(data),
+                    "pointerSize": 130,
+                }
             entries.append(entry)
         self._json(entries)
 
@@ -376,7 +383,9 @@ def local_hub() -> Iterator[LocalHub]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("pack", type=Path)
     parser.add_argument("--bytes-a-second", type=float)
     arguments = parser.parse_args()
@@ -384,10 +393,8 @@ def main() -> None:
         hub.bytes_a_second = arguments.bytes_a_second
         commit = hub.add("local/pack", arguments.pack)
         print(f"HF_ENDPOINT={hub.endpoint} phoropter pack fetch local/pack@{commit}", flush=True)
-        try:
+        with suppress(KeyboardInterrupt):
             threading.Event().wait()
-        except KeyboardInterrupt:
-            pass
 
 
 if __name__ == "__main__":

@@ -65,7 +65,9 @@ def test_a_pinned_commit_is_what_is_opened(hub, commit, tmp_path):
 
 
 def test_a_hub_that_answers_with_another_commit_is_refused(hub, commit, one_line):
-    hub.fail("HEAD .*config.json", status=200, headers={"X-Repo-Commit": "b" * 40, "ETag": '"' + "c" * 40 + '"'})
+    hub.fail(
+        "HEAD .*config.json", status=200, headers={"X-Repo-Commit": "b" * 40, "ETag": '"' + "c" * 40 + '"'}
+    )
     with pytest.raises(PackIntegrityError) as caught:
         LensPack.from_pretrained("owner/tiny", revision=commit)
     one_line(caught, "commit " + "b" * 40, commit, "HF_ENDPOINT")
@@ -150,9 +152,20 @@ def test_what_is_missing_private_or_gated_says_so_in_one_line(hub, commit, tmp_p
     (tmp_path / "host" / "config.json").unlink()
     (tmp_path / "host" / "weights.bin").write_bytes(b"")
     hub.add("owner/other", tmp_path / "host")
-    one_line(refusal("owner/nothing"), "'owner/nothing'", "no such directory here", "does not have it", "hf auth login")
+    one_line(
+        refusal("owner/nothing"),
+        "'owner/nothing'",
+        "no such directory here",
+        "does not have it",
+        "hf auth login",
+    )
     one_line(refusal("owner/private"), "or it is private", "hf auth login")
-    one_line(refusal("owner/gated"), "it is gated", f"accept its terms at {hub.endpoint}/owner/gated", "hf auth login")
+    one_line(
+        refusal("owner/gated"),
+        "it is gated",
+        f"accept its terms at {hub.endpoint}/owner/gated",
+        "hf auth login",
+    )
     one_line(refusal("owner/tiny@v2"), "no revision 'v2'")
     one_line(refusal("owner/other"), "no lens pack", "config.json")
     with pytest.raises(PackFormatError) as caught:
@@ -194,7 +207,9 @@ def test_a_link_out_of_the_cache_is_refused(hub, commit, tmp_path, one_line):
     one_line(caught, "config.json", "a link that leads out of the pack")
 
 
-@pytest.mark.parametrize("linked", ["", "hub", "hub/models--owner--tiny", "hub/models--owner--tiny/snapshots"])
+@pytest.mark.parametrize(
+    "linked", ["", "hub", "hub/models--owner--tiny", "hub/models--owner--tiny/snapshots"]
+)
 def test_a_cache_may_be_a_link_to_another_disk(hub, commit, tmp_path, linked):
     place = Path(constants.HF_HOME, linked)
     (tmp_path / "disk").mkdir()
