@@ -148,7 +148,7 @@ def upload(directory: Path, names: list[str], repo_id: str, *, private: bool) ->
 
 def _parse(source: str, revision: str | None) -> tuple[str, str]:
     match = _HUB_ID.fullmatch(source)
-    if match is None:
+    if match is None or not is_hub_id(source):
         raise PackNotFound(
             f"lens pack {quoted(source)}: this is no hub id; give owner/name or owner/name@revision"
         )
@@ -261,9 +261,17 @@ def _wrong_bytes(title: str, name: str, found: str, expected: str) -> PackIntegr
     )
 
 
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
 def _check_room(cache: HubCache, files: "dict[str, RemoteFile]") -> None:
     """Raises WriteError where what is missing will not fit on the disk."""
-    missing = sum(file.size_bytes for file in files.values() if not cache.blob(file.etag).exists())
+    missing = sum(
+        file.size_bytes - _size(cache.partial(file.etag))
+        for file in files.values()
+        if not cache.blob(file.etag).exists()
+    )
     free = shutil.disk_usage(cache.root).free
     if missing > free:
         raise WriteError(

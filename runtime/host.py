@@ -227,7 +227,7 @@ def on_disk(name: PathLike, revision: str | None = None) -> Path | None:
     if _is_local(name) or local_path(name).is_file() or not _may_be_hub_id(os.fspath(name)):
         return _directory(name, revision)
     try:
-        return Path(_snapshot(os.fspath(name), revision, local_files_only=True))
+        return _snapshot(os.fspath(name), revision, local_files_only=True)
     except (hub_errors.LocalEntryNotFoundError, hub_errors.HFValidationError):
         return None
 
@@ -239,7 +239,7 @@ def _may_be_hub_id(text: str) -> bool:
 def _fetch(hub_id: str, revision: str | None) -> Path:
     title = f"host {quoted(hub_id)}"
     try:
-        return Path(_snapshot(hub_id, revision))
+        return _snapshot(hub_id, revision)
     except hub_errors.GatedRepoError as error:
         raise HostError(
             f"{title} is gated: accept its licence at https://huggingface.co/{hub_id}, then type: "
@@ -258,12 +258,12 @@ def _fetch(hub_id: str, revision: str | None) -> Path:
         raise HostError(f"{title} {_why_not(error)}") from error
 
 
-def _snapshot(hub_id: str, revision: str | None, **options: Any) -> str:
+def _snapshot(hub_id: str, revision: str | None, **options: Any) -> Path:
     # Both times the same files: asked for all, a cache that holds what a host needs counts as incomplete.
     found = snapshot_download(
         hub_id, revision=revision, allow_patterns=_HUB_FILES, ignore_patterns=_NOT_THESE, **options
     )
-    return os.fspath(found)
+    return Path(found)
 
 
 def _why_not(error: Exception) -> str:

@@ -201,7 +201,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif path == "/api/repos/create":
             self._create()
         elif match := re.fullmatch(r"/api/models/([^/]+/[^/]+)/(preupload|commit)/([^/]+)", path):
-            self._preupload() if match[2] == "preupload" else self._commit(match[1])
+            self._preupload(match[1]) if match[2] == "preupload" else self._commit(match[1])
         elif match := re.fullmatch(r"/api/models/([^/]+/[^/]+?)(?:/(tree|revision)/([^/]+))?", path):
             if (found := self._find(match[1], match[3] or "main", listing=True)) is not None:
                 self._list(match[1], *found, tree=match[2] == "tree")
@@ -272,11 +272,20 @@ class _Handler(BaseHTTPRequestHandler):
             self.hub.repositories.setdefault(id, Repository(private=asked.get("visibility") == "private"))
             self._json({"url": f"{self.hub.endpoint}/{id}", "id": id}, 200 if is_new else 409)
 
-    def _preupload(self) -> None:
+    def _preupload(self, id: str) -> None:
         if self._may_write():
+            repository = self.hub.repositories[id]
+            there = repository.commits.get(repository.resolve("main") or "", {})
             names = [file["path"] for file in json.loads(self.body)["files"]]
             modes = {name: "lfs" if _is_large(name) else "regular" for name in names}
-            files = [{"path": n, "uploadMode": m, "shouldIgnore": False} for n, m in modes.items()]
+            files: list[dict[str, Any]] = [
+                {"path": name, "uploadMode": mode, "shouldIgnore": False} for name, mode in modes.items()
+            ]
+            for file in files:
+                if (data := there.get(file["path"])) is not None:
+                    file["oid"] = (
+                        hashlib.sha256(data).hexdigest() if file["uploadMode"] == "lfs" else _git_hash(data)
+                    )
             self._json({"files": files})
 
     def _batch(self) -> None:

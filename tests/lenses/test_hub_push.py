@@ -56,6 +56,12 @@ def test_a_push_is_one_commit_and_takes_away_lenses_of_the_pack_before(writer, t
     ]
 
 
+def test_a_pack_that_is_there_already_makes_no_commit(writer, tmp_path):
+    pack = make_pack(tmp_path / "p")
+    assert pack.push_to_hub("owner/tiny") == pack.push_to_hub("owner/tiny")
+    assert len(writer.repositories["owner/tiny"].commits) == 1
+
+
 def test_a_private_push_is_private_and_a_fetched_pack_may_be_pushed(writer, tmp_path, monkeypatch):
     make_pack(tmp_path / "p").push_to_hub("owner/tiny")
     fetched = LensPack.from_pretrained("owner/tiny")
