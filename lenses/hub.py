@@ -5,7 +5,7 @@ A pack of a hub is `owner/name`, or `owner/name@revision`; a full commit hash al
 1. A commit that is in the hub's cache whole is opened, and nobody is asked. A branch or a tag is looked up first; where
    the hub cannot be reached, what it was last seen at is opened from the cache, with a warning.
 2. Else config.json comes first: it names all other files and has their sha256. Those come one by one, each checked by
-   its hash before it is kept. What came before an interruption is kept or gone on from.
+   its hash before it is kept. What came before an interruption is kept or gone on from (`lenses.bring`).
 3. When all are there, the snapshot appears, whole (`lenses.hub_cache`).
 
 What may pass is tried again (`lenses.transfer`); a wrong hash and a 4xx are not. Pushing is one commit: others see all
@@ -15,25 +15,20 @@ of a pack or nothing. huggingface_hub is imported when a hub is first asked: it 
 import logging
 import os
 import re
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
-from lenses.config import CARD, CONFIG, HOST, PackConfig
+from lenses.config import CONFIG, HOST
 from lenses.errors import ConfigError, PackIntegrityError, PackNotFound, WriteError
 from lenses.files import PathLike, local_path, write_errors
-from lenses.hub_cache import HubCache, hash_like, is_commit
+from lenses.hub_cache import HubCache, is_commit
 from lenses.text import one_line, quoted
-
-if TYPE_CHECKING:
-    from lenses.transfer import RemoteFile
 
 _HUB_ID = re.compile(r"(?P<id>[\w.-]{1,96}/[\w.-]{1,96})(?:@(?P<revision>[\w./-]{1,200}))?", re.ASCII)
 _REVISION = re.compile(r"[\w-][\w.-]*(?:/[\w-][\w.-]*)*", re.ASCII)
-_MAX_CONFIG_BYTES = 8_000_000
 _log = logging.getLogger(__name__)
 
 
@@ -132,18 +127,18 @@ def upload(directory: Path, names: list[str], repo_id: str, *, private: bool) ->
     try:
         persist(lambda: api.create_repo(repo_id, private=private, exist_ok=True))
         return persist(commit)
-    except Interrupted as error:
-        found, advice = str(error), "try again later; nothing of it is seen there until all of it is"
-    except HFValidationError as error:
-        found, advice = one_line(error), "give a name such as owner/name"
-    except HTTP_ERROR as error:
-        found, advice = (
-            brief(error),
-            "check the name, and that hf auth login was done with a token that may write",
-        )
-    except (OSError, RuntimeError, ValueError) as error:
-        found, advice = brief(error), "check the network and the pack"
-    raise WriteError(f"cannot push {one_line(directory)} to {quoted(repo_id)}: {found}; {advice}")
+    except (Interrupted, HTTP_ERROR, OSError, RuntimeError, ValueError) as error:
+        if isinstance(error, Interrupted):
+            said = f"{error}; try again later; nothing of it is seen there until all of it is"
+        elif isinstance(error, HFValidationError):
+            said = f"{one_line(error)}; give a name such as owner/name"
+        elif isinstance(error, HTTP_ERROR):
+            said = (
+                f"{brief(error)}; check the name, and that hf auth login was done with a token that may write"
+            )
+        else:
+            said = f"{brief(error)}; check the network and the pack"
+        raise WriteError(f"cannot push {one_line(directory)} to {quoted(repo_id)}: {said}") from error
 
 
 def _parse(source: str, revision: str | None) -> tuple[str, str]:
@@ -161,6 +156,7 @@ def _parse(source: str, revision: str | None) -> tuple[str, str]:
 
 
 def _fetch(cache: HubCache, repo_id: str, revision: str, kept: str | None, thorough: bool) -> Located:
+    from lenses.bring import bring
     from lenses.transfer import ATTEMPTS, Interrupted, look_up
 
     with _explained(repo_id, revision):
@@ -183,7 +179,7 @@ def _fetch(cache: HubCache, repo_id: str, revision: str, kept: str | None, thoro
         if thorough or not cache.is_whole(commit):
             with cache.fetching():
                 if thorough or not cache.is_whole(commit):  # another process may just have fetched it
-                    _bring_all(cache, repo_id, described)
+                    bring(cache, repo_id, described)
     if not is_commit(revision):
         cache.remember(revision, commit)
     return _located(cache, repo_id, commit)
@@ -191,93 +187,6 @@ def _fetch(cache: HubCache, repo_id: str, revision: str, kept: str | None, thoro
 
 def _located(cache: HubCache, repo_id: str, commit: str) -> Located:
     return Located(cache.snapshot(commit), cache.links_to, f"{repo_id}@{commit}")
-
-
-def _bring_all(cache: HubCache, repo_id: str, described: "RemoteFile") -> None:
-    """Fetch what is missing of a pack whose config.json was looked up, check all of it, and make its snapshot."""
-    from huggingface_hub.errors import EntryNotFoundError
-    from huggingface_hub.utils import tqdm
-
-    from lenses.transfer import look_up
-
-    title = f"lens pack {quoted(repo_id)} at {described.commit[:12]}"
-    if described.size_bytes > _MAX_CONFIG_BYTES:
-        raise PackNotFound(f"{title} on the hub is no lens pack: its {CONFIG} is too large; check the name")
-    with tqdm(unit="B", unit_scale=True, desc=f"Fetching {repo_id}", disable=None, leave=False) as bar:
-        _bring(cache, described, described.etag, title, bar.update)
-        raw = cache.blob(described.etag).read_bytes()
-        config = PackConfig.from_bytes(raw, f"{title}: {CONFIG}")
-        files = {CONFIG: described}
-        for name in (CARD, *config.sha256):
-            try:
-                files[name] = look_up(repo_id, name, described.commit)
-            except EntryNotFoundError as error:
-                if name != CARD:
-                    raise PackIntegrityError(
-                        f"{title}: {name} is missing on the hub; tell its author, or give another revision"
-                    ) from error
-        _check_room(cache, files)
-        bar.total = sum(file.size_bytes for file in files.values())
-        for name, sha256 in config.sha256.items():
-            etag = files[name].etag
-            if len(etag) == 64 and etag != sha256:  # known before any byte has come
-                raise _wrong_bytes(title, name, etag, sha256)
-        for name in [name for name in files if name != CONFIG]:
-            _bring(cache, files[name], config.sha256.get(name, files[name].etag), title, bar.update)
-    cache.settle(described.commit, {name: file.etag for name, file in files.items()})
-
-
-def _bring(
-    cache: HubCache, file: "RemoteFile", expected: str, title: str, progress: Callable[[int], None]
-) -> None:
-    """Make sure that the cache holds the bytes of a file, which have the hash `expected`."""
-    from lenses.transfer import receive
-
-    blob, partial = cache.blob(file.etag), cache.partial(file.etag)
-    if blob.is_file() and hash_like(blob, expected) == expected:
-        progress(file.size_bytes)
-        return
-    with partial.open("ab+") as opened:
-        begun = opened.seek(0, os.SEEK_END)
-        progress(begun)
-        receive(file, opened, progress)
-        if begun and hash_like(partial, expected) != expected:
-            # The beginning is of another time, and a disk may have lost some of it: that is not the hub's fault.
-            progress(-opened.tell())
-            opened.truncate(0)
-            receive(file, opened, progress)
-        os.fsync(opened.fileno())
-    found = hash_like(partial, expected)
-    if found != expected:
-        partial.unlink()
-        raise _wrong_bytes(title, file.name, found, expected)
-    os.replace(partial, blob)
-
-
-def _wrong_bytes(title: str, name: str, found: str, expected: str) -> PackIntegrityError:
-    return PackIntegrityError(
-        f"{title}: {name} has the hash {found[:12]}..., expected {expected[:12]}...: the bytes are not those that "
-        "were written, and are not kept; fetch the pack again, and if that fails, tell its author"
-    )
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
-
-
-def _check_room(cache: HubCache, files: "dict[str, RemoteFile]") -> None:
-    """Raises WriteError where what is missing will not fit on the disk."""
-    missing = sum(
-        file.size_bytes - _size(cache.partial(file.etag))
-        for file in files.values()
-        if not cache.blob(file.etag).exists()
-    )
-    free = shutil.disk_usage(cache.root).free
-    if missing > free:
-        raise WriteError(
-            f"cannot write {one_line(cache.root)}: the pack needs {missing / 1e9:.1f} GB more and {free / 1e9:.1f} GB "
-            "are free; free some space there, or set HF_HOME to another place"
-        )
 
 
 @contextmanager

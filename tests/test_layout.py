@@ -37,7 +37,7 @@ DOORS = {
     "cachetools": {"runtime/tiers.py"},
     "numba": {"lenses/kernels.py", "lenses/vectors.py"},
     "llvmlite": {"lenses/vectors.py"},
-    "huggingface_hub": {"lenses/hub.py", "lenses/transfer.py", "runtime/host.py"},
+    "huggingface_hub": {"lenses/hub.py", "lenses/bring.py", "lenses/transfer.py", "runtime/host.py"},
     "stamina": {"lenses/transfer.py"},
     "typer": {"runtime/cli.py", "runtime/commands/pack_sharing.py", "runtime/commands/train.py"},
     "pandas": {"runtime/table.py"},

@@ -32,6 +32,7 @@ def fetch_pack(
     found = fetch(pack, thorough=True)
     assert found.source is not None
     opened = LensPack.from_pretrained(found.source)
+    opened.verify()
     print(f"ok: {opened.config.concepts} lenses for {one_line(opened.config.host.id)}, every byte checked")
     print(f"watch with it: phoropter watch --pack {found.source}")
 
