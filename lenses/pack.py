@@ -57,9 +57,11 @@ class LensPack:
     Open one with `LensPack.from_pretrained`, make one with `LensPack.create`.
     """
 
-    def __init__(self, directory: PackDirectory) -> None:
+    def __init__(self, directory: PackDirectory, hub_source: str | None = None) -> None:
         contents = read_contents(directory)
         self._directory = directory
+        self.hub_source = hub_source
+        """`owner/name@commit` of a pack that came from a hub: `from_pretrained` opens the same bytes again with it."""
         self._stored = contents.stored
         self._checked = bytearray(len(contents.stored))  # a byte a family: threads may set it without a lock
         # Files stay open, so that a pack replaced on disk goes on being the pack that was opened.
@@ -73,14 +75,17 @@ class LensPack:
 
     @classmethod
     def from_pretrained(cls, source: PathLike, *, revision: str | None = None) -> Self:
-        """Opens the pack in a directory, or of a hub id such as `owner/name`.
+        """Opens the pack in a directory, or of a hub id such as `owner/name` or `owner/name@revision`.
 
-        All is checked but the bytes of first layers: the configuration, the hierarchy, the heads with their
+        A pack of a hub is fetched unless it is cached, all its bytes are checked as they come, and it is seen whole or
+        not at all; `hub_source` says what was opened. A revision that is a full commit hash opens just that.
+        On opening, all is checked but the bytes of first layers: the configuration, the hierarchy, the heads with their
         hashes, and the header and exact size of every lens file. Raises PackNotFound, PackFormatError,
-        PackIntegrityError, HierarchyError.
+        PackIntegrityError, HierarchyError, ConfigError, and WriteError where what is fetched cannot be kept.
         """
         sweep(local_path(source).absolute().parent)
-        return cls(PackDirectory(*locate(source, revision)))
+        found = locate(source, revision)
+        return cls(PackDirectory(found.path, found.links_to), found.source)
 
     @cached_property
     def vouched_N(self) -> NDArray[np.bool_]:
@@ -224,7 +229,10 @@ class LensPack:
         )
 
     def push_to_hub(self, repo_id: str, *, private: bool = False) -> str:
-        """Uploads the pack to the hub repository `repo_id`, made if needed; returns the commit's address."""
+        """Uploads the pack to the hub repository `repo_id`, made if needed, as one commit; returns its address.
+
+        Every byte is checked first. Raises WriteError, and as `verify`.
+        """
         self.verify()
         return upload(self.path, [*self._plain_files(), *self.config.sha256], repo_id, private=private)
 
@@ -232,6 +240,14 @@ class LensPack:
     def path(self) -> Path:
         """The pack's directory."""
         return self._directory.path
+
+    @property
+    def name(self) -> str:
+        """What people call the pack: the name of its directory, or `owner/name@` and the beginning of the commit."""
+        if self.hub_source is None:
+            return self.path.name
+        hub_id, _, commit = self.hub_source.partition("@")
+        return f"{hub_id}@{commit[:7]}"
 
     @property
     def host_dir(self) -> Path | None:
@@ -320,8 +336,8 @@ class LensPack:
         return [CONFIG, CARD] if (self.path / CARD).exists() else [CONFIG]
 
     def __repr__(self) -> str:
-        config = self.config
-        return f"LensPack({str(self.path)!r}: {config.concepts} lenses for {config.host.id} at {config.site})"
+        config, where = self.config, self.hub_source or str(self.path)
+        return f"LensPack({where!r}: {config.concepts} lenses for {config.host.id} at {config.site})"
 
 
 class FirstLayers(Sequence[torch.Tensor]):

@@ -6,6 +6,7 @@ for torch.
 """
 
 import errno
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ import typer
 
 from lenses.errors import ConfigError, PhoropterError
 from lenses.text import one_line
+from runtime.commands import pack_sharing
 from runtime.commands.train import train
 from runtime.commands import pack_making
 
@@ -45,6 +47,7 @@ pack_app = typer.Typer(
 )
 pack_making.register(pack_app)
 app.add_typer(pack_app, name="pack")
+pack_sharing.register(pack_app)
 app.command()(train)
 
 
@@ -278,7 +281,7 @@ def show_pack(
     from runtime.packs import about_rows, grade_rows, level_rows, metric_rows, resolve_pack
 
     opened = LensPack.from_pretrained(resolve_pack(pack))
-    print_table(["pack", one_line(opened.path.name)], about_rows(opened))
+    print_table(["pack", one_line(opened.name)], about_rows(opened))
     print_table(["level", "concepts", "families", "scored"], level_rows(opened))
     print_table(["grade", "means", "lenses"], grade_rows(opened))
     metrics = metric_rows(opened)
@@ -348,7 +351,7 @@ def _watch(
     ids = encode(host.model, host.tokenizer, prompt, limit)["input_ids"][0].tolist()
     reader_gone = False
     with ExitStack() as stack:
-        title = f"{host.id} · lenses {monitor.pack.path.name}"
+        title = f"{host.id} · lenses {monitor.pack.name}"
         session = Session(Transcript(host.tokenizer, ids), monitor.stats, title, limit, show, trends)
         monitor.subscribe(session.pace)
         if jsonl is not None:
@@ -428,6 +431,9 @@ def main(arguments: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a token may have no spelling in the terminal's encoding
             stream.reconfigure(errors="backslashreplace")
+    logging.getLogger("stamina").setLevel(
+        logging.ERROR
+    )  # each attempt again is news to programs, not to people
     try:
         code = app(arguments, prog_name="phoropter", standalone_mode=False)
         sys.stdout.flush()

@@ -432,12 +432,12 @@ def check_host(pack: LensPack, model: torch.nn.Module) -> None:
     made_for, found = pack.config.host, host_id(model)
     if found is not None and not is_same_host(found, made_for.id):
         raise PackMismatch(
-            f"the pack {pack.path.name} was made for the host {made_for.id}, this is {found}; "
+            f"the pack {pack.name} was made for the host {made_for.id}, this is {found}; "
             "give the host that it was made for, or a pack made for this one"
         )
     check_fits(model, pack.config.site, made_for.hidden_size)
     if (blocks := len(blocks_of(model))) != made_for.blocks:
         raise PackMismatch(
-            f"the pack {pack.path.name} was made for a host of {made_for.blocks} blocks, this one has "
+            f"the pack {pack.name} was made for a host of {made_for.blocks} blocks, this one has "
             f"{blocks}; give the host that it was made for, or a pack made for this one"
         )

@@ -37,7 +37,8 @@ DOORS = {
     "cachetools": {"runtime/tiers.py"},
     "numba": {"lenses/kernels.py", "lenses/vectors.py"},
     "llvmlite": {"lenses/vectors.py"},
-    "huggingface_hub": {"lenses/hub.py", "runtime/host.py"},
+    "huggingface_hub": {"lenses/hub.py", "lenses/bring.py", "lenses/transfer.py", "runtime/host.py"},
+    "stamina": {"lenses/transfer.py"},
     "typer": {"runtime/cli.py", *(f"runtime/commands/{p.name}" for p in (ROOT / "runtime/commands").glob("*.py"))},
     "pandas": {"runtime/table.py"},
 }

@@ -154,7 +154,7 @@ def _facts(
     monitor: Monitor, transcript: Transcript, events: Sequence[Event], facts: Sequence[tuple[str, str]]
 ) -> list[tuple[str, Rows]]:
     grades = ", ".join(f"{count} {name}" for name, _, count in grade_rows(monitor.pack) if count != "0")
-    about = [["pack", monitor.pack.path.name], *about_rows(monitor.pack), ["grades", grades]]
+    about = [["pack", monitor.pack.name], *about_rows(monitor.pack), ["grades", grades]]
     return [
         ("Run", [[name, value] for name, value in facts] + _counts(monitor.stats(), transcript, events)),
         ("Configuration", _configuration(monitor)),
