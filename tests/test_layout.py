@@ -9,6 +9,7 @@ ROOT = Path(__file__).parent.parent
 
 LEVELS = [
     {"lenses"},
+    {"runtime.rules"},
     {"runtime.config", "runtime.turns", "runtime.tiers", "runtime.clock", "runtime.counts"},
     {"runtime.branches", "runtime.transcript"},
     {"runtime.events", "runtime.notebook", "runtime.table"},
