@@ -25,7 +25,8 @@ LEVELS = [
     {"runtime.flow", "runtime.screen", "runtime.wording"},
     {"runtime.frame"},
     {"runtime.display", "runtime.packs", "runtime.environment"},
-    {"runtime.doctor", "runtime.page"},
+    {"runtime.doctor", "runtime.page", "runtime.scan"},
+    {"runtime.commands"},
     {"runtime.cli"},
     {"scripts"},
 ]
@@ -37,8 +38,9 @@ DOORS = {
     "numba": {"lenses/kernels.py", "lenses/vectors.py"},
     "llvmlite": {"lenses/vectors.py"},
     "huggingface_hub": {"lenses/hub.py", "runtime/host.py"},
-    "typer": {"runtime/cli.py"},
+    "typer": {"runtime/cli.py", "runtime/commands/scan.py"},
     "pandas": {"runtime/table.py"},
+    "pyarrow": {"runtime/scan/parquet.py"},
 }
 """Library to the only files that may import it."""
 
