@@ -18,9 +18,9 @@ import typer
 
 from lenses.errors import ConfigError, PhoropterError
 from lenses.text import one_line
-from runtime.commands import pack_sharing
+from runtime.commands import pack_making, pack_sharing
+from runtime.commands.scan import scan
 from runtime.commands.train import train
-from runtime.commands import pack_making
 
 if TYPE_CHECKING:
     from lenses.pack import LensPack
@@ -49,6 +49,9 @@ pack_making.register(pack_app)
 app.add_typer(pack_app, name="pack")
 pack_sharing.register(pack_app)
 app.command()(train)
+
+
+app.command()(scan)
 
 
 @app.callback(invoke_without_command=True)
@@ -126,6 +129,14 @@ def watch(
             "It does not change what is scored.",
         ),
     ] = None,
+    rule: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="RULE",
+            help="CONCEPT > BOUND for POSITIONS -> mark, or stop to end there: where the concept's probability is "
+            "above (or <, below) the bound for so many positions in a row; may be given again.",
+        ),
+    ] = None,
     device: Annotated[
         str | None,
         typer.Option(
@@ -149,11 +160,13 @@ def watch(
       phoropter watch
       phoropter watch "The dog" --max-new-tokens 24 --temperature 0
       phoropter watch "The dog" --track animal.n.01 --track artifact.n.01
+      phoropter watch "The dog" --rule "animal.n.01 > 0.9 for 3 -> mark"
       phoropter watch "The dog" --jsonl out.jsonl | head
       phoropter watch "The dog" --html out.html
     """
     from runtime.config import MonitorConfig, parse_bytes, parse_levels
     from runtime.packs import choose_pack
+    from runtime.rules import Rule
     from runtime.trend import Trend
 
     _check("max new tokens", max_new_tokens, 1)
@@ -170,6 +183,7 @@ def watch(
         prewarm=not no_prewarm,
         missing=missing,  # type: ignore[arg-type]  # as above
         read_every=read_every,
+        rules=tuple(map(Rule.parse, rule or [])),
         hot_budget_bytes=parse_bytes(hot_budget),
         warm_budget_bytes=parse_bytes(warm_budget),
         device="cpu" if device in (None, "auto") else device,
@@ -187,6 +201,8 @@ def watch(
             host = _load_host(monitor.pack, where, model, device)
         from runtime.host import quiet  # not above: what is wrong so far is said without waiting for torch
 
+        for warning in monitor.warnings:
+            print(f"warning: {warning}", file=sys.stderr)
         stack.enter_context(quiet())
         _watch(monitor, host, prompt, show, trends, jsonl, html, generation)
 
@@ -352,7 +368,10 @@ def _watch(
     reader_gone = False
     with ExitStack() as stack:
         title = f"{host.id} · lenses {monitor.pack.name}"
-        session = Session(Transcript(host.tokenizer, ids), monitor.stats, title, limit, show, trends)
+        rules = monitor.config.rules
+        session = Session(
+            Transcript(host.tokenizer, ids), monitor.stats, title, limit, show, trends, rules=rules
+        )
         monitor.subscribe(session.pace)
         if jsonl is not None:
             monitor.subscribe(stack.enter_context(JsonLines(jsonl, show=show)))

@@ -9,6 +9,7 @@ ROOT = Path(__file__).parent.parent
 
 LEVELS = [
     {"lenses"},
+    {"runtime.rules"},
     {"runtime.config", "runtime.turns", "runtime.tiers", "runtime.clock", "runtime.counts"},
     {"runtime.branches", "runtime.transcript"},
     {"runtime.events", "runtime.notebook", "runtime.table"},
@@ -24,7 +25,7 @@ LEVELS = [
     {"runtime.flow", "runtime.screen", "runtime.wording"},
     {"runtime.frame"},
     {"runtime.display", "runtime.packs", "runtime.environment"},
-    {"runtime.doctor", "runtime.page"},
+    {"runtime.doctor", "runtime.page", "runtime.scan"},
     {"runtime.training"},
     {"runtime.commands"},
     {"runtime.cli"},
@@ -39,8 +40,12 @@ DOORS = {
     "llvmlite": {"lenses/vectors.py"},
     "huggingface_hub": {"lenses/hub.py", "lenses/bring.py", "lenses/transfer.py", "runtime/host.py"},
     "stamina": {"lenses/transfer.py"},
-    "typer": {"runtime/cli.py", *(f"runtime/commands/{p.name}" for p in (ROOT / "runtime/commands").glob("*.py"))},
+    "typer": {
+        "runtime/cli.py",
+        *(f"runtime/commands/{p.name}" for p in (ROOT / "runtime/commands").glob("*.py")),
+    },
     "pandas": {"runtime/table.py"},
+    "pyarrow": {"runtime/scan/parquet.py"},
 }
 """Library to the only files that may import it."""
 
