@@ -26,7 +26,6 @@ from comparing.page import markdown, pictures
 from comparing.quality import Found, Truth, difference, lens_quality, say
 from data.parts import POSITIONS, collect_states, read_part
 from data.served import score_all
-from judging.metrics import SEED, is_measured
 from pages.command import make_report
 from pages.files import plain
 from pages.report_files import json_text, write_report
@@ -36,6 +35,7 @@ from rich.progress import Progress
 from lenses.errors import ConfigError, PackNotFound
 from lenses.importers.wordnet import read_wordnet
 from lenses.lens import Floats
+from lenses.metrics import SEED, is_measured
 from lenses.pack import LensPack
 from runtime.config import MonitorConfig
 from runtime.host import load_host

@@ -6,7 +6,7 @@ What it does, in order:
 1. tells every held-out synset once, runs the host over the texts and keeps the input state of every token;
 2. fits the controls on the training part: bag of words, ridge, random directions, lenses on shuffled labels;
 3. judges each lens of 10 or more held-out positives, and the controls beside it, at the text (its last token) and at
-   every token (`judging.metrics` has the formulas);
+   every token (`lenses.metrics` has the formulas);
 4. compares the walk down the hierarchy with scoring everything (`judging.expansion_recall`);
 5. writes what came out, good or bad.
 
@@ -27,7 +27,6 @@ import numpy as np
 import torch
 from data.parts import EVERY_TOKEN, POSITIONS, Part, collect_states, read_part
 from judging.expansion import WALKED, compare_expansion
-from judging.metrics import BINS, SEED, Bools, is_measured
 from judging.redrawn import DRAWS, Redrawn
 from judging.scorers import Scorer, fit_scorers
 from judging.telling_words import COUNT, telling_words, without_words
@@ -53,6 +52,7 @@ from lenses.errors import ConfigError, PackNotFound
 from lenses.grade import MEASURED_FROM, UNMEASURED, grade
 from lenses.importers.wordnet import HELD_OUT_RULE, read_wordnet
 from lenses.lens import Floats
+from lenses.metrics import BINS, SEED, Bools, is_measured
 from lenses.pack import LensPack
 from runtime.blocks import check_fits
 from runtime.host import Host, load_host

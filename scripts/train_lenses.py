@@ -12,7 +12,7 @@ What it does, in order:
 4. calibrates on the rest of these, on scores as served (first layers as stored, by the bank), and chooses there how
    the pack is to be walked: what finds nine tenths of the active concepts for the fewest lenses scored;
 5. measures every lens on the tenth of synsets that neither host nor lenses have seen, and writes what it reaches to
-   `concepts.jsonl` (`judging.metrics` has the formulas);
+   `concepts.jsonl` (`lenses.metrics` has the formulas);
 6. records what the lenses say of one fixed text, for `phoropter doctor` to compare with.
 """
 
@@ -31,7 +31,6 @@ from data.lens_states import collect
 from data.served import score_all
 from data.synsets import labels, synsets_of, tell
 from judging.expansion_recall import cheapest_with, curve
-from judging.metrics import FALSE_POSITIVES, area, concept_metrics, threshold
 from judging.thresholds import LEAST_RECALL
 from numpy.typing import NDArray
 from rich.console import Console
@@ -44,6 +43,7 @@ from lenses.config import HostConfig, InputConfig, LensConfig
 from lenses.errors import HierarchyError, PhoropterError
 from lenses.importers.wordnet import HELD_OUT_RULE, WordNet, read_wordnet
 from lenses.lens import Floats, Heads
+from lenses.metrics import FALSE_POSITIVES, area, concept_metrics, threshold
 from lenses.pack import LensPack
 from lenses.training import Samples, TrainingConfig, train
 from lenses.writer import refuse_to_replace
@@ -236,7 +236,7 @@ def fit_platt_by_part(
 def measure(hierarchy: Hierarchy, heads: Heads, logits_SN: Floats, part: Part) -> Hierarchy:
     """The hierarchy with what its lenses reach on texts that neither host nor lenses have seen.
 
-    Metrics are `judging.metrics.concept_metrics` at a text's last position, and `auroc_sampled` at sampled positions.
+    Metrics are `lenses.metrics.concept_metrics` at a text's last position, and `auroc_sampled` at sampled positions.
     A lens that is measured and calibrated has a threshold. A lens of too few positives has nothing but their number.
     """
     last = part.last_S

@@ -17,13 +17,13 @@ from dataclasses import dataclass
 import torch
 from data.lens_states import Input, States, stream
 from judging.controls import RIDGE_PENALTY
-from judging.metrics import Bools
 from judging.ridge import Moments
 from rich.progress import Progress
 
 from choosing.metrics import metrics
 from lenses.concept import Hierarchy
 from lenses.lens import Floats
+from lenses.metrics import Bools
 from lenses.training import Samples
 from runtime.host import Host
 

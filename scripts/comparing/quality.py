@@ -15,10 +15,10 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 from judging.expansion_recall import walk
-from judging.metrics import Bools, Ints, area
 
 from lenses.calibration import log_odds
 from lenses.lens import Floats
+from lenses.metrics import Bools, Ints, area
 from lenses.pack import LensPack
 from runtime.expansion import Expansion
 

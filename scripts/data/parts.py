@@ -5,12 +5,12 @@ Shapes: X texts, N concepts.
 
 from dataclasses import dataclass
 
-from judging.metrics import SEED, Bools
 from rich.progress import Progress
 
 from data.lens_states import States, collect
 from data.synsets import labels, synsets_of, tell
 from lenses.importers.wordnet import WordNet
+from lenses.metrics import SEED, Bools
 from lenses.pack import LensPack
 from runtime.host import Host
 

@@ -17,7 +17,6 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
-from judging.metrics import Doubles, Estimate
 from measuring.comparing import ALPHA, draws, holm, interval, median_difference, signed_rank_p
 from measuring.disk import evict
 from measuring.floor import MemoryFloor
@@ -31,6 +30,7 @@ from experiments.replay import Replayed, lens_ms, lenses_read, mean_parts, start
 from experiments.rows import row
 from experiments.subject import Subject, pack_files, smallest_hot_bytes
 from experiments.trials import Bench, Watched
+from lenses.metrics import Doubles, Estimate
 from lenses.pack import LensPack
 from runtime.clock import Clock, Step
 from runtime.config import MonitorConfig

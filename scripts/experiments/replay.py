@@ -14,12 +14,12 @@ from time import perf_counter
 
 import numpy as np
 from baseline.system import OneAtATime, Scored
-from judging.metrics import Doubles
 from numpy.typing import NDArray
 
 from experiments.recording import Recording
 from experiments.subject import first_layer_bytes, fp32_lens_bytes, lens_bytes, shared_bytes
 from lenses.lens import Floats
+from lenses.metrics import Doubles
 from lenses.pack import LensPack
 from runtime.blocks import eos_ids_of
 from runtime.clock import Component, Step

@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from judging.metrics import Doubles
 from measuring.comparing import ratio, signed_rank_p
 from measuring.floor import MemoryFloor
 from measuring.samples import Summary
 
 from experiments.replay import COLUMNS, Replayed
+from lenses.metrics import Doubles
 
 Record = dict[str, Any]
 

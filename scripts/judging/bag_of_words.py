@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from judging.metrics import Bools, Ints, area, is_measured
 from judging.ridge import Moments
 from lenses.lens import Floats
+from lenses.metrics import Bools, Ints, area, is_measured
 
 PENALTIES = (1.0, 3.0, 10.0)
 """Tried on validation texts; in units of the mean variance of a token's entry times samples."""

@@ -26,10 +26,10 @@ from judging.expansion_recall import (
     recall,
     walk,
 )
-from judging.metrics import SEED, Bools
 from judging.strongest import strongest
 from judging.thresholds import LEAST_RECALL, MOST_SCORED
 from judging.verdicts import Record, quantiles
+from lenses.metrics import SEED, Bools
 from lenses.pack import LensPack
 from runtime.config import MonitorConfig
 from runtime.engine import Engine

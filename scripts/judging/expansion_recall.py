@@ -15,10 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from judging.metrics import Bools, Estimate, Ints
 from lenses.calibration import log_odds, threshold_log_odds
 from lenses.concept import Hierarchy
 from lenses.lens import Floats, Heads
+from lenses.metrics import Bools, Estimate, Ints
 from runtime.expansion import Expansion
 from runtime.walk import Scores
 

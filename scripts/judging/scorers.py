@@ -12,9 +12,9 @@ from data.parts import Part
 
 from judging.bag_of_words import fit as fit_bag_of_words
 from judging.controls import ServedLenses, linear_and_random, shuffled
-from judging.metrics import SEED
 from judging.verdicts import LENS, WORDS
 from lenses.lens import Floats
+from lenses.metrics import SEED
 from lenses.pack import LensPack
 from lenses.training import Samples
 

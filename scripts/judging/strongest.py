@@ -10,10 +10,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from judging.metrics import Bools
 from judging.verdicts import Record
 from lenses.calibration import log_odds, threshold_log_odds
 from lenses.lens import Floats
+from lenses.metrics import Bools
 from lenses.pack import LensPack
 
 PROBABILITIES = (0.5, 0.8, 0.9, 0.95, 0.98)

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from judging.metrics import Bools, Doubles
+from lenses.metrics import Bools, Doubles
 
 COUNT = 20
 LEAST_TEXTS = 3

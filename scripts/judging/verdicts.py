@@ -11,7 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from judging.metrics import (
+from judging.redrawn import Redrawn, median_interval, quantile_intervals, share_interval
+from lenses.concept import Hierarchy
+from lenses.lens import Floats
+from lenses.metrics import (
     Bools,
     Doubles,
     Estimate,
@@ -27,9 +30,6 @@ from judging.metrics import (
     siblings_only,
     true_positive_rate,
 )
-from judging.redrawn import Redrawn, median_interval, quantile_intervals, share_interval
-from lenses.concept import Hierarchy
-from lenses.lens import Floats
 
 Record = dict[str, Any]
 

@@ -13,13 +13,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from judging.metrics import Doubles
 from measuring.comparing import Verdict, verdicts
 from measuring.lengths import two_lengths
 from measuring.rounds import Rounds
 from measuring.samples import Summary
 
 from ledgers.agreement import Agreement
+from lenses.metrics import Doubles
 
 Record = dict[str, Any]
 PARTS = ("prefill", "generation", "total")

@@ -13,7 +13,6 @@ from functools import partial
 
 import numpy as np
 import torch
-from judging.metrics import Doubles
 from measuring import rounds as turns
 from profiling.runs import Differs, Run, Task, generate
 
@@ -27,6 +26,7 @@ from ledgers.agreement import (
     largest_difference,
 )
 from ledgers.variants import DEFAULT, Variant
+from lenses.metrics import Doubles
 from lenses.text import one_line
 from runtime.generate import encode
 from runtime.hook import Forward

@@ -20,9 +20,9 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 import numpy as np
-from judging.metrics import Doubles, Estimate
 
 from lenses.errors import ConfigError
+from lenses.metrics import Doubles, Estimate
 from measuring.rounds import Rounds
 
 ALPHA = 0.05

@@ -12,9 +12,9 @@ Shape: R rounds.
 from dataclasses import dataclass
 
 import numpy as np
-from judging.metrics import Doubles, Estimate
 
 from lenses.errors import ConfigError
+from lenses.metrics import Doubles, Estimate
 from measuring.comparing import draws, interval
 
 

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from judging.metrics import Doubles
 
 from lenses.lens import Floats
+from lenses.metrics import Doubles
 from measuring.rounds import collector_off
 from runtime.engine import Engine
 

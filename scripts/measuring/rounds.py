@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from judging.metrics import Doubles
 
 from lenses.errors import ConfigError
+from lenses.metrics import Doubles
 from measuring.samples import Summary
 
 

@@ -5,9 +5,9 @@ from dataclasses import asdict, dataclass
 from typing import Self
 
 import numpy as np
-from judging.metrics import Doubles
 
 from lenses.errors import ConfigError
+from lenses.metrics import Doubles
 
 
 @dataclass(frozen=True, slots=True)

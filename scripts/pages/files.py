@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from judging.metrics import Estimate
 from judging.verdicts import Record
 
+from lenses.metrics import Estimate
 from pages.lens_pictures import pictures
 from pages.lens_report import markdown
 from pages.report_files import picture_name, write_report

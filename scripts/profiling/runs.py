@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from judging.metrics import Doubles
 
 from lenses.errors import PhoropterError
+from lenses.metrics import Doubles
 from runtime.clock import Step
 from runtime.counts import CacheStats
 from runtime.generate import encode

@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from judging.metrics import Doubles
 from measuring.comparing import ratio
 from measuring.samples import Summary
 
+from lenses.metrics import Doubles
 from profiling.runs import Run
 from profiling.turns import AGAIN, CLOCKED, OFF, ON
 

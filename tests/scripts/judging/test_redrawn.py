@@ -2,7 +2,10 @@
 
 import numpy as np
 import pytest
-from judging.metrics import (
+from judging.redrawn import Redrawn, median_interval, quantile_intervals, share_interval
+from numpy.typing import NDArray
+
+from lenses.metrics import (
     Bools,
     Doubles,
     auroc,
@@ -12,8 +15,6 @@ from judging.metrics import (
     placements,
     reliability,
 )
-from judging.redrawn import Redrawn, median_interval, quantile_intervals, share_interval
-from numpy.typing import NDArray
 
 
 def draws(texts: int, count: int = 200, seed: int = 0) -> Redrawn:

@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from judging.metrics import concept_metrics
 from judging.redrawn import Redrawn
 from judging.verdicts import CONTROLS, LENS, HeldOut, judge
 
 from lenses.calibration import sigmoid
 from lenses.concept import Hierarchy
+from lenses.metrics import concept_metrics
 
 
 def test_the_report_and_the_pack_say_the_same_of_a_lens() -> None:

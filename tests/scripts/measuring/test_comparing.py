@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from judging.metrics import Doubles
 from measuring.comparing import (
     ALPHA,
     fewest_rounds,
@@ -20,6 +19,7 @@ from measuring.comparing import (
 from measuring.rounds import Rounds
 
 from lenses.errors import ConfigError
+from lenses.metrics import Doubles
 
 DIFFERENCES = st.lists(
     st.integers(-4, 4).map(float), min_size=1, max_size=9

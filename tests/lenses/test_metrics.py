@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from judging.metrics import (
+from numpy.typing import NDArray
+
+from lenses.concept import Hierarchy
+from lenses.metrics import (
     auroc,
     auroc_difference,
     balanced_weights,
@@ -20,9 +23,6 @@ from judging.metrics import (
     threshold,
     true_positive_rate,
 )
-from numpy.typing import NDArray
-
-from lenses.concept import Hierarchy
 
 Doubles = NDArray[np.float64]
 Bools = NDArray[np.bool_]
