@@ -12,7 +12,7 @@ What it does, in order:
 4. calibrates on the rest of these, on scores as served (first layers as stored, by the bank), and chooses there how
    the pack is to be walked: what finds nine tenths of the active concepts for the fewest lenses scored;
 5. measures every lens on the tenth of synsets that neither host nor lenses have seen, and writes what it reaches to
-   `concepts.jsonl` (`lenses.metrics` has the formulas);
+   `concepts.jsonl` (`lenses.measure`; `lenses.metrics` has the formulas);
 6. records what the lenses say of one fixed text, for `phoropter doctor` to compare with.
 """
 
@@ -37,13 +37,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lenses.bank import Bank
-from lenses.calibration import fit_platt, log_odds, probability
+from lenses.calibration import fit_platt, log_odds
 from lenses.concept import Hierarchy
 from lenses.config import HostConfig, InputConfig, LensConfig
 from lenses.errors import HierarchyError, PhoropterError
 from lenses.importers.wordnet import HELD_OUT_RULE, WordNet, read_wordnet
-from lenses.lens import Floats, Heads
-from lenses.metrics import FALSE_POSITIVES, area, concept_metrics, threshold
+from lenses.lens import Floats
+from lenses.measure import Scored, Walk, measure
+from lenses.metrics import FALSE_POSITIVES
 from lenses.pack import LensPack
 from lenses.training import Samples, TrainingConfig, train
 from lenses.writer import refuse_to_replace
@@ -158,10 +159,13 @@ def build(arguments: argparse.Namespace, progress: Progress) -> LensPack:
             name: value if name in ("base_levels", "top_k") else round(value, 4)
             for name, value in asdict(walk).items()
         }
+        scored = Scored(logits_SN, held_out.samples.text_S, held_out.last_S, held_out.samples.positive_XN)
+        way = Walk(walk.base_levels, walk.top_k, walk.load_threshold)
+        measured, heads = measure(hierarchy, heads, scored, walk=way)
         write = partial(
             write,
             heads=heads,
-            hierarchy=measure(hierarchy, heads, logits_SN, held_out),
+            hierarchy=measured,
             base_levels=walk.base_levels,
             top_k=walk.top_k,
             load_threshold=walk.load_threshold,
@@ -231,28 +235,6 @@ def fit_platt_by_part(
         parts.append(fit_platt(logits_SN[:, some], positive_SN[:, some], weight))
     slope, offset, calibrated = (np.concatenate(column) for column in zip(*parts, strict=True))
     return slope, offset, calibrated
-
-
-def measure(hierarchy: Hierarchy, heads: Heads, logits_SN: Floats, part: Part) -> Hierarchy:
-    """The hierarchy with what its lenses reach on texts that neither host nor lenses have seen.
-
-    Metrics are `lenses.metrics.concept_metrics` at a text's last position, and `auroc_sampled` at sampled positions.
-    A lens that is measured and calibrated has a threshold. A lens of too few positives has nothing but their number.
-    """
-    last = part.last_S
-    positive_SN = part.samples.positive(slice(None))
-    positive_XN, logits_XN = positive_SN[last], logits_SN[last]
-    probability_XN = probability(logits_XN, heads.platt_slope, heads.platt_offset)
-    concepts = []
-    table = concept_metrics(hierarchy, logits_XN, probability_XN, positive_XN)
-    for n, (concept, metrics) in enumerate(zip(hierarchy, table, strict=True)):
-        present_from = None
-        if "auroc" in metrics:
-            metrics |= {"auroc_sampled": round(area(logits_SN[:, n], positive_SN[:, n]), 4)}
-            if heads.calibrated[n]:
-                present_from = threshold(probability_XN[:, n], positive_XN[:, n])
-        concepts.append(replace(concept, metrics=metrics, threshold=present_from))
-    return Hierarchy(concepts)
 
 
 def summary(hierarchy: Hierarchy) -> dict[str, float]:

@@ -25,6 +25,8 @@ LEVELS = [
     {"runtime.frame"},
     {"runtime.display", "runtime.packs", "runtime.environment"},
     {"runtime.doctor", "runtime.page"},
+    {"runtime.training"},
+    {"runtime.commands"},
     {"runtime.cli"},
     {"scripts"},
 ]
@@ -36,7 +38,7 @@ DOORS = {
     "numba": {"lenses/kernels.py", "lenses/vectors.py"},
     "llvmlite": {"lenses/vectors.py"},
     "huggingface_hub": {"lenses/hub.py", "runtime/host.py"},
-    "typer": {"runtime/cli.py"},
+    "typer": {"runtime/cli.py", "runtime/commands/packs.py"},
     "pandas": {"runtime/table.py"},
 }
 """Library to the only files that may import it."""

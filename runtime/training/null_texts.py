@@ -2,21 +2,21 @@
 
 Two readers of what Debian packages hold, read and never copied into the tree:
 
-    gcide     entries of the Collaborative International Dictionary of English (package `dict-gcide`): the definitions in
+    gcide     entries of the Collaborative International Dictionary of English (package `dict-gcide`): definitions in
               running prose, without headwords, pronunciations, etymologies, sources and quotations' authors. What
               its editors took from WordNet is left out, since lenses may have been trained on that
     manual    manual pages (packages `manpages`, `manpages-dev`, ...): the first words of a page's running text, roff
               stripped simply; examples, tables, synopses and pages that begin like another are left out
 
-A text is the unit that intervals are clustered by: an entry, a page. Nobody has said what concepts these texts are of, so
-a lens that fires rightly counts as firing for nothing, and rates measured here are upper bounds of the real ones. It
+A text is the unit that intervals are clustered by: an entry, a page. Nobody has said what concepts these are of, so a
+lens that fires rightly counts as firing for nothing, and rates measured here are upper bounds of the real ones. It
 knows nothing about hosts, lenses or thresholds.
 """
 
 import gzip
 import re
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 from lenses.errors import SourceError
@@ -68,7 +68,9 @@ def gcide(directory: Path = GCIDE, *, limit: int | None = None) -> list[str]:
         try:
             start, size = (_number(field) for field in place.split("\t")[:2])
         except (KeyError, ValueError) as error:
-            raise SourceError(f"{one_line(index)}: no line of an index: {one_line(line)}; {advice}") from error
+            raise SourceError(
+                f"{one_line(index)}: no line of an index: {one_line(line)}; {advice}"
+            ) from error
         spans.add((start, size))
     entries = (data[start : start + size].decode("utf-8", "replace") for start, size in sorted(spans))
     return spaced(_texts(map(definition_prose, entries)), limit)
@@ -118,7 +120,9 @@ def roff_prose(source: str) -> str:
             is_read = not rest.strip('" ').upper().startswith(_UNREAD_SECTIONS)
         elif macro in _FONT_MACROS and is_read:
             # Alternating fonts join their arguments; one font sets them apart.
-            kept.append(rest.replace(" ", "") if len(macro) == 2 and '"' not in rest else rest.replace('"', ""))
+            kept.append(
+                rest.replace(" ", "") if len(macro) == 2 and '"' not in rest else rest.replace('"', "")
+            )
     text = _NAMED.sub(lambda name: _SPECIAL.get(name[1], " "), "\n".join(kept))
     text = _ESCAPE.sub("", text).replace(r"\-", "-").replace(r"\e", "\\").replace("\\ ", " ")
     return _plain(text.replace("\\", ""))
@@ -145,7 +149,9 @@ def _page(path: Path) -> str:
     try:
         return roff_prose(gzip.decompress(path.read_bytes()).decode("utf-8", "replace"))
     except (OSError, EOFError, zlib.error) as error:
-        raise SourceError(f"{one_line(path)}: no page ({one_line(error)}); install its package again") from error
+        raise SourceError(
+            f"{one_line(path)}: no page ({one_line(error)}); install its package again"
+        ) from error
 
 
 def _plain(text: str) -> str:

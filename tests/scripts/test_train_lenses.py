@@ -2,26 +2,22 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from data.synsets import labels, part_of
-from train_lenses import Part, main, measure
+from train_lenses import main
 
-from lenses.calibration import sigmoid
 from lenses.concept import Hierarchy
-from lenses.config import LensConfig
 from lenses.importers.wordnet import read_wordnet
 from lenses.pack import LensPack
-from lenses.training import Samples
 from runtime.doctor import check_known
 from runtime.host import load_host
 from runtime.known import KnownScores
 from tests import hosts
-from tests.packs import make_pack, random_heads
+from tests.packs import make_pack
 from tests.wordnet_dict import Entry, write
 
 KINDS = {"beast": ("cat", "dog"), "tool": ("violin", "house")}
@@ -108,34 +104,6 @@ def test_compact_lenses_are_trained_and_distilled(
     other = make_pack(tmp_path / "other")
     assert main([*arguments(wordnet, concepts, host, tmp_path / "x"), f"--teacher={other.path}"]) == 2
     assert "has other concepts" in capsys.readouterr().err
-
-
-def test_what_was_measured_is_written_to_its_concept() -> None:
-    hierarchy = Hierarchy.build([(id, id, None) for id in ("known", "crooked", "rare")])
-    rng = np.random.default_rng(0)
-    positive_XN = np.arange(400)[:, None] < [40, 60, 9]
-    text_S = np.repeat(np.arange(400), 3).astype(np.int32)
-    last_S = np.arange(1200) % 3 == 2
-    # Mid-text there is nothing but noise: only the last position tells.
-    logits_SN = rng.normal(size=(1200, 3)).astype(np.float32)
-    logits_SN += 3 * last_S[:, None] * positive_XN[text_S]
-    heads = replace(
-        random_heads(3, LensConfig("mlp", (4, 3)), 8, rng),
-        platt_slope=np.ones(3, np.float32),
-        platt_offset=np.zeros(3, np.float32),
-        calibrated=np.array([True, False, True]),
-    )
-    part = Part(Samples(np.zeros((1200, 8), np.float32), text_S, positive_XN), last_S)
-    known, crooked, rare = measure(hierarchy, heads, logits_SN, part)
-    assert rare.metrics == {"positives": 9}
-    assert known.metrics["auroc"] > 0.95
-    assert known.metrics["auroc_sampled"] < 0.85
-    assert known.metrics["auroc_siblings"] > 0.95  # from the twenty that are only crooked
-    assert known.threshold is not None
-    passed = sigmoid(logits_SN[last_S, 0]) >= known.threshold
-    assert passed[~positive_XN[:, 0]].sum() == 3  # one in a hundred of 360
-    assert round(float(passed[:40].mean()), 4) == known.metrics["tpr_at_1fpr"]
-    assert (crooked.threshold, rare.threshold) == (None, None)  # no probability to set it on
 
 
 def test_labels_go_up_through_every_parent_and_never_make_a_descendant_a_negative(
