@@ -20,7 +20,7 @@ from lenses.concept import Hierarchy
 from lenses.config import CONCEPTS, CONFIG, FAMILIES, HEADS, PackConfig, check_file_name
 from lenses.errors import ConfigError, PackFormatError, PackIntegrityError
 from lenses.header import read_header
-from lenses.lens import Heads
+from lenses.lens import SHARED, Heads
 from lenses.quantise import are_scales
 from lenses.store import PackDirectory
 from lenses.text import quoted, read_json
@@ -128,7 +128,7 @@ def check_heads(arrays: Mapping[str, NDArray[np.generic]], hierarchy: Hierarchy,
         if good.all():
             continue
         where = tuple(np.argwhere(~good)[0])
-        shared = name == "projection"
+        shared = name in SHARED
         lens = "" if shared else f" of concept {quoted(hierarchy.concepts[int(where[0])].id)}"
         what = (
             f"is {array[where]:g}, expected a finite scale above 0" if name == "scale1" else "is not finite"

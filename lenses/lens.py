@@ -30,6 +30,9 @@ from lenses.quantise import dequantise_rows
 
 Floats = NDArray[np.float32]
 
+SHARED = ("projection", "alarm_curve")
+"""The arrays of `Heads` that are of the pack and not of a lens."""
+
 
 @dataclass(frozen=True, slots=True)
 class Heads:
@@ -57,7 +60,9 @@ class Heads:
     scale1: Floats | None = None
     """[N, h1], what each row of an int8 first layer is times; None where first layers are bf16 or fp32."""
     projection: Floats | None = None
-    """[R, D], the one array that all lenses share; None but for compact."""
+    """[R, D], shared by all lenses; None but for compact."""
+    alarm_curve: Floats | None = None
+    """[C, 3], shared by all lenses: how often one alarms on null texts, see `lenses.alarms`; None: unmeasured."""
 
     @property
     def count(self) -> int:
@@ -90,11 +95,11 @@ class Heads:
         return shapes
 
     def only(self, index: int) -> Self:
-        """The heads of one lens (N = 1): views, and the projection as it is."""
+        """The heads of one lens (N = 1): views, and what all lenses share as it is."""
         own = {
             item.name: array[index : index + 1]
             for item in fields(self)
-            if item.name != "projection" and (array := getattr(self, item.name)) is not None
+            if item.name not in SHARED and (array := getattr(self, item.name)) is not None
         }
         return replace(self, **own)
 
@@ -105,6 +110,8 @@ class Heads:
         """Heads out of the arrays of a `heads.safetensors`; raises PackFormatError where a name or shape is off."""
         expected = cls.shapes(lens, hidden_size, count)
         found = {name: tuple(array.shape) for name, array in arrays.items()}
+        if len(found.get("alarm_curve", ())) == 2:  # optional, and as long as the null corpus made it
+            expected |= {"alarm_curve": (max(1, found["alarm_curve"][0]), 3)}
         if found != expected:
             odd = sorted(
                 name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name)

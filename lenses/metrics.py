@@ -25,6 +25,7 @@ Shapes: S samples of one lens, P positives and M negatives among them, X texts, 
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +44,8 @@ SEED = 0
 """Where every draw of a report begins."""
 BINS = 10
 FALSE_POSITIVES = 0.01
+CONFUSIONS = 3
+"""Other concepts that are named as what a lens fires on."""
 _Z = 1.959964
 
 
@@ -165,6 +168,25 @@ def reliability(
     return Reliability(mass / mass.sum(), said / filled, found / filled)
 
 
+def calibration_error(probability_S: Floats | Doubles, positive_S: Bools) -> Estimate:
+    """The balanced calibration error with its interval, the bins as they were cut and every sample on its own.
+
+    Within a bin the error is a mean of p - y up to its sign, so the variance is that of two means, one a class.
+    """
+    weight_S = balanced_weights(positive_S)
+    bin_S = bins_of(probability_S, weight_S)
+    off_S = probability_S.astype(np.float64) - positive_S
+    error_K = np.bincount(bin_S, weights=weight_S * off_S, minlength=BINS)
+    signed_S = np.sign(error_K)[bin_S] * off_S
+    variance = sum(
+        float(np.var(signed_S[some], ddof=1)) / 4 / int(some.sum())
+        for some in (positive_S, ~positive_S)
+        if some.sum() > 1
+    )
+    value, spread = float(np.abs(error_K).sum()), _Z * math.sqrt(variance)
+    return Estimate(value, max(0.0, value - spread), value + spread)
+
+
 def bins_of(probability_S: Floats | Doubles, weight_S: Doubles, bins: int = BINS) -> Ints:
     """[S] which bin each sample is in: in order of probability, cut where an equal part of the weight has passed."""
     order = np.argsort(probability_S, kind="stable")
@@ -224,7 +246,7 @@ def concept_metrics(
 
     `positives` is always there; a lens with too few of them has nothing else. The rest: `auroc`, `auroc_low`,
     `auroc_high`, `auroc_siblings` (where siblings have enough texts), `tpr_at_1fpr`, `brier_skill`,
-    `calibration_error`. Rounded to four digits.
+    `calibration_error`, `calibration_error_low`, `calibration_error_high`. Rounded to four digits.
     """
     table: list[dict[str, float]] = []
     for n in range(len(hierarchy)):
@@ -236,13 +258,44 @@ def concept_metrics(
             near = siblings_only(hierarchy, positive_XN, n)
             if is_measured(positive[near]):
                 metrics["auroc_siblings"] = area(logits[near], positive[near])
+            off = calibration_error(probability, positive)
             metrics |= {
                 "tpr_at_1fpr": true_positive_rate(logits, positive),
                 "brier_skill": brier_skill(probability, positive),
-                "calibration_error": reliability(probability, positive).error,
+                "calibration_error": off.value,
+                "calibration_error_low": off.low,
+                "calibration_error_high": off.high,
             }
         table.append({name: round(value, 4) for name, value in metrics.items()})
     return table
+
+
+def confusions(
+    hierarchy: Hierarchy, measured: Sequence[int], probability_XM: Floats, positive_XN: Bools
+) -> list[list[dict[str, Any]]]:
+    """For each measured lens the other concepts on whose texts its mean probability is highest.
+
+    Texts that are of the lens's own concept do not count; nor do concepts above or below it.
+    """
+    positive_XM = positive_XN[:, measured].astype(np.float32)
+    other_XM = 1 - positive_XM
+    count_MM = other_XM.T @ positive_XM
+    mean_MM = (probability_XM * other_XM).T @ positive_XM / np.maximum(count_MM, 1)
+    mean_MM[count_MM < MEASURED_FROM] = -1
+    column = {n: m for m, n in enumerate(measured)}
+    for m, n in enumerate(measured):
+        above = [column[a] for a in hierarchy.path(n) if a in column]
+        mean_MM[m, above] = -1
+        mean_MM[above, m] = -1
+    best = np.argsort(-mean_MM, axis=1, kind="stable")[:, :CONFUSIONS]
+    return [
+        [
+            {"id": hierarchy.concepts[measured[d]].id, "probability": float(mean_MM[m, d])}
+            for d in best[m]
+            if mean_MM[m, d] >= 0
+        ]
+        for m in range(len(measured))
+    ]
 
 
 def _variance(placed_S: Doubles, positive_S: Bools, text_S: Ints | None) -> float:

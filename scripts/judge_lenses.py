@@ -6,7 +6,7 @@ What it does, in order:
 1. tells every held-out synset once, runs the host over the texts and keeps the input state of every token;
 2. fits the controls on the training part: bag of words, ridge, random directions, lenses on shuffled labels;
 3. judges each lens of 10 or more held-out positives, and the controls beside it, at the text (its last token) and at
-   every token (`judging.metrics` has the formulas);
+   every token (`lenses.metrics` has the formulas);
 4. compares the walk down the hierarchy with scoring everything (`judging.expansion_recall`);
 5. writes what came out, good or bad.
 
@@ -36,7 +36,6 @@ from judging.verdicts import (
     HeldOut,
     Record,
     Verdict,
-    confusions,
     judge,
     pooled_reliability,
     summary,
@@ -52,7 +51,7 @@ from lenses.errors import ConfigError, PackNotFound
 from lenses.grade import MEASURED_FROM, UNMEASURED, grade
 from lenses.importers.wordnet import HELD_OUT_RULE, read_wordnet
 from lenses.lens import Floats
-from lenses.metrics import BINS, SEED, Bools, is_measured
+from lenses.metrics import BINS, SEED, Bools, confusions, is_measured
 from lenses.pack import LensPack
 from runtime.blocks import check_fits
 from runtime.host import Host, load_host
@@ -228,8 +227,10 @@ def lens_record(pack: LensPack, n: int, train: Part, held: Part) -> Record:
 
 def judged_record(verdict: Verdict, positive_X: Bools) -> Record:
     """What judging adds, with the grade that a pack with these metrics would have."""
-    auroc = round(verdict.record["text"]["auroc"].value, 4)
-    letter = grade({"auroc": auroc, "positives": int(positive_X.sum())})
+    text = verdict.record["text"]
+    card = {name: round(text[name], 4) for name in ("tpr_at_1fpr", "calibration_error")}
+    card |= {name: round(text[name].value, 4) for name in ("auroc", "auroc_siblings") if name in text}
+    letter = grade(card | {"positives": int(positive_X.sum())})
     return {"measured": True, "grade": letter, **verdict.record}
 
 

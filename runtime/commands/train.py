@@ -22,6 +22,9 @@ _SITES_AT = (0.4, 0.6, 0.8)
 """Of the way through the host: the sites that are compared where none is given."""
 _POOLINGS = ("token", "ewm:0.9")
 _WORDNET = "/usr/share/wordnet"
+_LONG = 3
+"""Tellings of a synset that make one long text."""
+_NULL_TEXTS = 4000
 
 
 def train(
@@ -186,7 +189,7 @@ def _texts(
     from runtime.training.sources import read_texts, wordnet_questions, wordnet_texts
     from runtime.training.written import written_texts
 
-    styled = None if other is None else read_texts(other, concepts.hierarchy)
+    others = {} if other is None else {"style": read_texts(other, concepts.hierarchy)}
     if source == "host":
         if workers.is_first:
             written_texts(host, concepts, directory, seed, progress)
@@ -196,19 +199,23 @@ def _texts(
     elif source == "wordnet" or source.startswith("wordnet:"):
         wordnet = read_wordnet(Path(source.partition(":")[2] or _WORDNET))
         corpus = wordnet_texts(wordnet, tellings)
-        styled = wordnet_questions(wordnet) if styled is None else styled
+        others = {
+            "style": wordnet_questions(wordnet),
+            "length": wordnet_texts(wordnet, _LONG).joined(),
+        } | others
         about = "WordNet 3.0 noun definitions and examples"
     else:
         corpus, about = read_texts(source, concepts.hierarchy), Path(source).name
-    return Texts(corpus, styled, _null(null), {"texts": about, "null": null})
+    return Texts(corpus, others, _null(null), {"texts": about, "null": null})
 
 
 def _null(source: str | None) -> list[str]:
+    """The texts of the null corpus."""
+    from runtime.training.null_texts import gcide, lines
+
     if source is None:
         return []
-    from runtime.training.null_texts import read_null
-
-    return read_null(source)
+    return gcide(limit=_NULL_TEXTS) if source == "gcide" else lines(Path(source))
 
 
 def _recipe(

@@ -60,6 +60,10 @@ class Corpus:
         """The same items, each in the first of its ways."""
         return Corpus(tuple(Item(item.key, item.concepts, item.texts[:1]) for item in self.items))
 
+    def joined(self) -> "Corpus":
+        """The same items, all ways of telling one after another as one text."""
+        return Corpus(tuple(Item(item.key, item.concepts, (" ".join(item.texts),)) for item in self.items))
+
     @property
     def texts(self) -> list[str]:
         """All texts, item by item."""

@@ -33,7 +33,8 @@ from lenses.config import HostConfig, LensConfig, LensKind, StoredDtype
 from lenses.errors import HierarchyError, SourceError
 from lenses.files import local_path
 from lenses.lens import Floats, Heads
-from lenses.measure import Null, Scored, measure
+from lenses.measure import PARTS, Scored, Walk, measure
+from lenses.null import Null
 from lenses.pack import LensPack
 from lenses.training import Samples, TrainedLenses, TrainingConfig, fit_linear, train
 from lenses.writer import refuse_to_replace
@@ -86,8 +87,8 @@ class Texts:
     """What is learned from and judged by."""
 
     corpus: Corpus
-    other: Corpus | None = None
-    """The same things told in another style, of which the held-out part is used."""
+    others: Mapping[str, Corpus] = field(default_factory=dict)
+    """The same things told otherwise, by the names of `lenses.measure.PARTS`; their held-out part is used."""
     null: Sequence[str] = ()
     """Texts of another kind: what lenses say there, they say of nothing."""
     about: Mapping[str, Any] = field(default_factory=dict)
@@ -173,7 +174,7 @@ def train_pack(
         served = write(Path(scratch) / "served", hierarchy=hierarchy, heads=trained.heads, base_levels=(0,))
         heads = _calibrate(served, known, progress)
         walk = _choose_walk(served, heads, collected.states("walk"), progress)
-        measured, heads = _measure(served, heads, parts, collected, bool(texts.null), progress)
+        measured, heads = _measure(served, heads, walk, parts, collected, bool(texts.null), progress)
         write = partial(
             write,
             hierarchy=measured,
@@ -210,8 +211,9 @@ class Parts:
         validation, held_out = found["validation"].told_once(), found["held-out"].told_once()
         by_name = {"train": found["train"], "validation": validation, "held-out": held_out}
         by_name["walk"] = validation.sample(WALKED_ITEMS)
-        if texts.other is not None and (other := texts.other.part("held-out")).items:
-            by_name["other"] = other
+        by_name |= {
+            name: other for name, one in texts.others.items() if (other := one.part("held-out")).items
+        }
         return cls(by_name)
 
 
@@ -315,20 +317,33 @@ def _choose_walk(served: LensPack, heads: Heads, states: States, progress: Progr
 
 
 def _measure(
-    served: LensPack, heads: Heads, parts: Parts, collected: _Collected, has_null: bool, progress: Progress
+    served: LensPack,
+    heads: Heads,
+    point: Point,
+    parts: Parts,
+    collected: _Collected,
+    has_null: bool,
+    progress: Progress,
 ) -> tuple[Hierarchy, Heads]:
     def scored(name: str) -> Scored:
         samples, states = collected.samples(name, parts.by_name[name])
         logits_SN = score_all(served, samples.states_SD, progress, name)
-        return Scored(logits_SN, samples.positive_XN, samples.text_S, states.last_S)
+        return Scored(logits_SN, samples.text_S, states.last_S, samples.positive_XN)
 
     null = None
     if has_null:
-        null, states = Null(heads), collected.states("null")
-        for some_S in _whole_texts(states.text_S):
+        null, states = Null(len(served.hierarchy)), collected.states("null")
+        texts = _whole_texts(states.text_S)
+        for some_S in progress.track(texts, description="null corpus"):
             null.add(score_all(served, states.states_SD[some_S]), states.text_S[some_S])
-    other = scored("other") if "other" in parts.by_name else None
-    return measure(served.hierarchy, heads, scored("held-out"), null=null, other=other)
+    return measure(
+        served.hierarchy,
+        heads,
+        scored("held-out"),
+        null=null,
+        others={name: scored(name) for name in PARTS if name in parts.by_name},
+        walk=Walk(point.base_levels, point.top_k, point.load_threshold),
+    )
 
 
 def _stored(trained: TrainedLenses, dtype: StoredDtype) -> list[torch.Tensor]:

@@ -2,7 +2,7 @@
 
     auroc_text              AUROC at a text's last position; `_siblings`: negatives are texts of siblings only
     auroc_sampled           AUROC at sampled positions, the last among them
-    brier_skill_..., calibration_error_...   the same places, where probabilities are given; see `judging.metrics`
+    brier_skill_..., calibration_error_...   the same places, where probabilities are given; see `lenses.metrics`
 
 Each is a median over lenses (`_median`), AUROC also a 10th percentile (`_p10`). Lenses with fewer than 10 positive
 texts are left out, and siblings where they have fewer. `score` is what choices are ranked by: the mean of the medians

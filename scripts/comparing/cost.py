@@ -10,7 +10,7 @@ from measuring.floor import MemoryFloor
 from measuring.positions import time_positions
 from measuring.samples import Summary
 
-from lenses.lens import Floats
+from lenses.lens import SHARED, Floats
 from lenses.pack import LensPack
 from runtime.config import MonitorConfig
 from runtime.engine import Engine
@@ -46,6 +46,6 @@ def bytes_of(pack: LensPack) -> tuple[float, int]:
     """Bytes of one lens, its head included, and bytes that all lenses share."""
     first = sum(pack.family_bytes(family.index) for family in pack.hierarchy.families)
     arrays = pack.heads.tensors()
-    shared = arrays.pop("projection", None)
-    heads = sum(array.nbytes for array in arrays.values())
-    return (first + heads) / len(pack.hierarchy), 0 if shared is None else shared.nbytes
+    shared = sum(array.nbytes for name, array in arrays.items() if name in SHARED)
+    heads = sum(array.nbytes for array in arrays.values()) - shared
+    return (first + heads) / len(pack.hierarchy), shared

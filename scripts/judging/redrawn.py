@@ -61,14 +61,14 @@ class Redrawn:
         return exact_N, drawn_RN + exact_N
 
     def brier_skills(self, probability_S: Floats, positive_S: Bools, text_S: Ints) -> Doubles:
-        """[R] Brier skill of a lens (`judging.metrics.brier_skill`) over the samples of the texts drawn."""
+        """[R] Brier skill of a lens (`lenses.metrics.brier_skill`) over the samples of the texts drawn."""
         missed_S = np.square(probability_S - positive_S, dtype=np.float64)
         means_RKC = self._class_means(missed_S, np.zeros_like(text_S), 1, positive_S, text_S)
         skill_R: Doubles = 1 - means_RKC[:, 0].mean(axis=1) / 0.25
         return skill_R
 
     def calibration_errors(self, probability_S: Floats, positive_S: Bools, text_S: Ints) -> Doubles:
-        """[R] balanced calibration error of a lens (`judging.metrics.reliability`) over the samples drawn."""
+        """[R] balanced calibration error of a lens (`lenses.metrics.reliability`) over the samples drawn."""
         bin_S = bins_of(probability_S, balanced_weights(positive_S))
         means_RKC = self._class_means(probability_S - positive_S, bin_S, BINS, positive_S, text_S)
         error_R: Doubles = np.abs(means_RKC.mean(axis=2)).sum(axis=1)

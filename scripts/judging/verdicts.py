@@ -36,7 +36,6 @@ Record = dict[str, Any]
 LENS = "lens"
 WORDS = "bag_of_words"
 CONTROLS = (WORDS, "linear", "random", "shuffled")
-CONFUSIONS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,34 +153,6 @@ def judge(
         "tokens": Drawn.of(held_out.redrawn, probability_S, positive_S, held_out.text_S),
     }
     return Verdict(record, placed[LENS], siblings_X, difference_X, probability_X, drawn)
-
-
-def confusions(
-    hierarchy: Hierarchy, measured: Sequence[int], probability_XM: Floats, positive_XN: Bools
-) -> list[list[Record]]:
-    """For each measured lens the other concepts on whose texts its mean probability is highest.
-
-    Texts that are of the lens's own concept do not count; nor do concepts above or below it.
-    """
-    positive_XM = positive_XN[:, measured].astype(np.float32)
-    other_XM = 1 - positive_XM
-    count_MM = other_XM.T @ positive_XM
-    mean_MM = (probability_XM * other_XM).T @ positive_XM / np.maximum(count_MM, 1)
-    mean_MM[count_MM < 10] = -1
-    column = {n: m for m, n in enumerate(measured)}
-    for m, n in enumerate(measured):
-        above = [column[a] for a in hierarchy.path(n) if a in column]
-        mean_MM[m, above] = -1
-        mean_MM[above, m] = -1
-    best = np.argsort(-mean_MM, axis=1, kind="stable")[:, :CONFUSIONS]
-    return [
-        [
-            {"id": hierarchy.concepts[measured[d]].id, "probability": float(mean_MM[m, d])}
-            for d in best[m]
-            if mean_MM[m, d] >= 0
-        ]
-        for m in range(len(measured))
-    ]
 
 
 def pooled_reliability(probability_XM: Floats, positive_XM: Bools) -> Record:

@@ -75,6 +75,6 @@ def grades(lenses: Sequence[Record]) -> list[Record]:
 
 
 def is_certain(lens: Record) -> bool:
-    """Whether the interval of a measured lens's AUROC lies within its grade."""
+    """Whether the interval of a measured lens's AUROC lies within the letter that AUROC earns."""
     _, low, high = lens["text"]["auroc"]
     return grade({"auroc": low}) == grade({"auroc": high})

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from judging.verdicts import Record, quantiles
 
-from lenses.grade import GRADES, MEASURED_FROM
+from lenses.grade import MEASURED_FROM, rule
 from pages.lens_groups import LETTERS, NAMES, by_examples, is_certain, measured, of_level, values
 from pages.tables import number, spread, table
 
@@ -134,10 +134,11 @@ def graded(report: Record) -> str:
         ("all" if row["level"] is None else str(row["level"]), *(str(row[letter]) for letter in LETTERS))
         for row in report["grades"]
     ]
-    letters = ", ".join(f"{letter} from {least:g}" for least, letter in GRADES[:-1])
+    measures = "; ".join(f"{what} {' / '.join(bounds)}" for what, *bounds in rule())
     return (
-        f"## Grades\n\nBy AUROC at the text: {letters}, {GRADES[-1][1]} below. A lens of fewer than "
-        f"{MEASURED_FROM} positives has none. A grade is of the estimate: the 95 % interval stays within it for "
+        f"## Grades\n\nThe worst letter that a lens's measures at the text earn, for A / B / C / D "
+        f"(`lenses/grade.py`): {measures}. A lens of fewer than {MEASURED_FROM} positives has none. A grade is of "
+        f"estimates: the 95 % interval of AUROC alone stays within one letter for "
         f"{sum(map(is_certain, measured(report)))} of {report['counts']['measured']} lenses.\n\n"
         + table(("level", *LETTERS), rows)
     )

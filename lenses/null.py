@@ -1,0 +1,289 @@
+"""How often lenses fire for nothing: thresholds and alarm budgets from a null corpus, texts that are of no concept.
+
+`Null` takes logits of every token, batch by batch, and keeps of each lens only its highest, so its memory is bounded.
+Out of these, by the token and by the text (a sequence counts by its highest token):
+
+    threshold           the lowest log-odds above which at most 1 % (0.1 % from 3,000 texts on) of tokens or texts lie
+    its interval        95 %: the thresholds of the rates at both ends of the rate's own interval (Woodruff 1952). The
+                        variance of a rate is clustered by text, that of a ratio of sums: with a_x of the t_x tokens of
+                        text x above, r = sum a / sum t, it is X / (X - 1) sum (a_x - r t_x)^2 / T^2
+    design effect       that variance over r (1 - r) / T, of tokens that came one by one. It says how alike tokens of
+                        one text are (`likeness`), whatever the lengths of the texts are
+    predicted           the rate that a second corpus of so many tokens or texts of the same kind is expected to show,
+                        with 95 %: Beta-binomial,
+                        both corpora counted in independent samples: tokens over design effect.
+                        For texts, which are independent, this is exact whatever the scores' distribution is
+
+What is promised holds for texts of the null corpus's kind. Knows logits, labels of texts and nothing of hosts or files.
+
+Shapes: T tokens of a batch, N lenses, X texts, K tokens or texts kept of each lens.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lenses.errors import ConfigError
+from lenses.lens import Floats, Heads
+from lenses.metrics import Doubles, Estimate, Ints
+
+TOKEN, SEQUENCE = "token", "sequence"
+LEVELS = {TOKEN: "of the tokens", SEQUENCE: "of the texts"}
+RATES = {"1fpr": 0.01, "01fpr": 0.001}
+"""By their names in metrics: 1 % and 0.1 % false positives."""
+_BEYOND = 3
+"""Texts that must be expected beyond a threshold: 0.1 % wants 3,000 texts."""
+LEAST_TOKENS, LEAST_TEXTS = 20_000, 1_000
+"""What a null corpus should have for its thresholds to be worth anything."""
+Z = 1.959964
+NONE_SEEN = 3.689
+"""Expected events of which none is seen with a chance of 2.5 %."""
+
+
+class Null:
+    """The highest logits of every lens on a null corpus, gathered batch by batch; memory is set by `most_tokens`.
+
+    Tokens of a text come together, its batches one after another, and each text once.
+    """
+
+    def __init__(self, lenses: int, *, most_tokens: int = 200_000) -> None:
+        self.lenses = lenses
+        self._most = most_tokens
+        # Three times what 1 % is: the lower end of a threshold's interval lies below the threshold.
+        self._tails = {level: _Tail(lenses, math.ceil(0.03 * most_tokens) + 1) for level in LEVELS}
+        self._ids: dict[int, int] = {}
+        self._tokens: list[int] = []
+        self._open_N: Floats | None = None
+
+    def add(self, logits_TN: Floats, text_T: Ints) -> None:
+        """Take the logits of some tokens; `text_T` says which text each is of, by any whole numbers."""
+        if not len(text_T):
+            return
+        starts = np.flatnonzero(np.append(True, text_T[1:] != text_T[:-1]))
+        lengths = np.diff(starts, append=len(text_T))
+        maxima_RN = np.maximum.reduceat(logits_TN, starts, axis=0)
+        places, closed = [], []
+        for run, (start, length) in enumerate(zip(starts, lengths, strict=True)):
+            text = int(text_T[start])
+            place = self._ids.setdefault(text, len(self._ids))
+            if place == len(self._tokens):
+                if self._open_N is not None:
+                    closed.append((place - 1, self._open_N))
+                self._tokens.append(0)
+                self._open_N = maxima_RN[run]
+            elif place == len(self._tokens) - 1 and self._open_N is not None:
+                self._open_N = np.maximum(self._open_N, maxima_RN[run])
+            else:
+                raise ValueError(f"text {text} comes again after others: give a null corpus text by text")
+            self._tokens[place] += int(length)
+            places.append(place)
+        if self.tokens > self._most:
+            raise ConfigError(
+                f"the null corpus has more than {self._most} tokens, for which memory was set aside; give fewer texts"
+            )
+        self._tails[TOKEN].add(logits_TN, np.repeat(places, lengths))
+        self._add_texts(closed)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens so far."""
+        return sum(self._tokens)
+
+    @property
+    def texts(self) -> int:
+        """Texts so far."""
+        return len(self._tokens)
+
+    @property
+    def lengths_X(self) -> Doubles:
+        """[X] tokens of each text, in the order in which they came."""
+        return np.array(self._tokens, np.float64)
+
+    def tail(self, level: str, n: int) -> "Tail":
+        """The highest logits of lens n, by the token or by the text."""
+        if self._open_N is not None:  # the last text is over when somebody asks
+            self._add_texts([(len(self._tokens) - 1, self._open_N)])
+            self._open_N = None
+        values, texts = self._tails[level].of(n)
+        weights_X = self.lengths_X if level == TOKEN else np.ones(self.texts)
+        return Tail(values, texts, weights_X)
+
+    def _add_texts(self, closed: Sequence[tuple[int, Floats]]) -> None:
+        if closed:
+            self._tails[SEQUENCE].add(np.stack([row for _, row in closed]), np.array([x for x, _ in closed]))
+
+
+class _Tail:
+    """The `most` highest values of every lens, and the texts that they are of."""
+
+    def __init__(self, lenses: int, most: int) -> None:
+        self._most = most
+        self._values_KN = np.empty((0, lenses), np.float32)
+        self._text_KN = np.empty((0, lenses), np.int32)
+
+    def add(self, values_TN: Floats, text_T: Ints) -> None:
+        text_TN = np.broadcast_to(text_T.astype(np.int32)[:, None], values_TN.shape)
+        if (
+            len(self._values_KN) == self._most
+        ):  # what is below the lowest kept of every lens need not be sorted
+            kept_T = (values_TN > self._values_KN.min(axis=0)).any(axis=1)
+            values_TN, text_TN = values_TN[kept_T], text_TN[kept_T]
+        values = np.concatenate([self._values_KN, values_TN.astype(np.float32)])
+        texts = np.concatenate([self._text_KN, text_TN])
+        if len(values) > self._most:
+            highest = np.argpartition(values, len(values) - self._most, axis=0)[-self._most :]
+            values = np.take_along_axis(values, highest, axis=0)
+            texts = np.take_along_axis(texts, highest, axis=0)
+        self._values_KN, self._text_KN = values, texts
+
+    def of(self, n: int) -> tuple[Floats, Ints]:
+        order = np.argsort(-self._values_KN[:, n], kind="stable")
+        return self._values_KN[order, n], self._text_KN[order, n]
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """The highest logits of one lens on a null corpus, highest first; all rates are of the whole corpus."""
+
+    values_K: Floats
+    text_K: Ints
+    """[K] the text that each is of."""
+    weight_X: Doubles
+    """[X] what each text counts: its tokens, or 1."""
+
+    @property
+    def count(self) -> int:
+        """Tokens or texts of the corpus."""
+        return int(self.weight_X.sum())
+
+    def threshold(self, rate: float) -> float:
+        """The lowest logit above which at most this share lies: one of the corpus's own."""
+        allowed = math.floor(rate * self.count + 1e-9)
+        return float(self.values_K[min(allowed, len(self.values_K) - 1)])
+
+    def rate(self, threshold: float) -> Estimate:
+        """The share above, with its interval, clustered by text, symmetric in the logarithm.
+
+        Where none is above, the upper end is what no event in so many texts leaves possible.
+        """
+        above = self.values_K > threshold
+        share = float(above.sum() / self.count)
+        if not share:
+            return Estimate(0.0, 0.0, NONE_SEEN / len(self.weight_X))
+        spread = Z * math.sqrt(self._variance(self.text_K[above], share)) / share
+        return Estimate(share, share * math.exp(-spread), min(1.0, share * math.exp(spread)))
+
+    def interval(self, rate: float) -> tuple[float, float]:
+        """The 95 % interval of `threshold(rate)`."""
+        found = self.rate(self.threshold(rate))
+        return self.threshold(found.high), self.threshold(found.low)
+
+    def likeness(self, threshold: float) -> float:
+        """How alike the tokens of a text are in lying above: 0 as tokens that came one by one, 1 all or none.
+
+        For texts of unequal length, design effect = 1 + (sum t^2 / sum t - 1) likeness (Kish).
+        """
+        above = self.values_K > threshold
+        share = float(above.sum() / self.count)
+        size = float(np.square(self.weight_X).sum() / self.weight_X.sum())
+        if not 0 < share < 1 or size <= 1:
+            return 0.0
+        effect = self._variance(self.text_K[above], share) / (share * (1 - share) / self.count)
+        return min(1.0, max(0.0, (effect - 1) / (size - 1)))
+
+    def excess(self, threshold: float) -> float | None:
+        """By how much values above are above on average; None where none is."""
+        above = self.values_K[self.values_K > threshold]
+        return float(np.mean(above.astype(np.float64) - threshold)) if len(above) else None
+
+    def _variance(self, text_A: Ints, share: float) -> float:
+        above_X = np.bincount(text_A, minlength=len(self.weight_X))
+        return ratio_variance(above_X, self.weight_X, share)
+
+
+def ratio_variance(part_X: Any, whole_X: Doubles, ratio: float) -> float:
+    """Variance of sum(part) / sum(whole), clustered by text."""
+    texts = len(whole_X)
+    if texts < 2:
+        return 0.0
+    residual_X = part_X - ratio * whole_X
+    return float(np.square(residual_X).sum() / whole_X.sum() ** 2 * texts / (texts - 1))
+
+
+def effective(weight_X: Doubles, likeness: float) -> float:
+    """How many independent samples texts of these weights are worth."""
+    size = float(np.square(weight_X).sum() / weight_X.sum())
+    return float(weight_X.sum() / (1 + (size - 1) * likeness))
+
+
+def predicted(rate: float, seen: float, coming: float) -> tuple[float, float]:
+    """The 95 % interval of the rate among `coming` new samples above a threshold set at `rate` of `seen` others.
+
+    The k-th highest of n leaves a share above it that is Beta(k, n - k + 1) whatever the distribution is; among new
+    samples their number is then Beta-binomial. Samples that came in clusters are given as `effective` ones.
+    """
+    new = max(1, round(coming))
+    a = max(rate * seen, 0.5)
+    b = max(seen - a + 1, 1.0)
+    k = np.arange(new, dtype=np.float64)
+    steps = np.log((new - k) / (k + 1)) + np.log(k + a) - np.log(new - k - 1 + b)
+    chances = np.concatenate([[0.0], np.cumsum(steps)])
+    chances = np.exp(chances - chances.max())
+    passed = np.cumsum(chances / chances.sum())
+    low, high = np.searchsorted(passed, [0.025, 0.975])
+    # From the middle between counts: a rate of tokens in clusters lies between those of whole samples.
+    return max(0.0, (low - 0.5) / new), min(1.0, (high + 0.5) / new)
+
+
+def null_metrics(null: Null, heads: Heads) -> list[dict[str, float]]:
+    """What a concept's metrics say of its lens on a null corpus, in calibrated log-odds, rounded.
+
+        null_tokens, null_texts                 the corpus
+        null_token_1fpr, null_sequence_1fpr     thresholds at 1 % of its tokens and texts; `01fpr`: at 0.1 %
+        ..._low, ..._high                       the 95 % interval of each
+        null_token_likeness                     how alike tokens of a text are there, see `Tail.likeness`
+        null_excess                             s_n: mean excess above `null_token_1fpr`
+
+    What the corpus is too small for is left out: a threshold wants three texts expected beyond it.
+    """
+    table = []
+    for n in range(null.lenses):
+        slope, offset = float(heads.platt_slope[n]), float(heads.platt_offset[n])
+        metrics: dict[str, float] = {"null_tokens": null.tokens, "null_texts": null.texts}
+        for level in LEVELS:
+            tail = null.tail(level, n)
+            for name, rate in RATES.items():
+                if rate * null.texts < _BEYOND:
+                    continue
+                key, found = f"null_{level}_{name}", tail.threshold(rate)
+                low, high = tail.interval(rate)
+                metrics |= {
+                    f"{key}{end}": _rounded_up(slope * logit + offset)
+                    for end, logit in (("", found), ("_low", low), ("_high", high))
+                }
+                if level == TOKEN and name == "1fpr":
+                    metrics["null_token_likeness"] = _rounded(tail.likeness(found))
+                    if (excess := tail.excess(found)) is not None and slope * excess > 0:
+                        metrics["null_excess"] = _rounded(slope * excess)
+        table.append(metrics)
+    return table
+
+
+def threshold_probability(metrics: Mapping[str, float], key: str) -> float | None:
+    """A threshold of `null_metrics` as a calibrated probability; None where the card has none."""
+    value = metrics.get(key)
+    if value is None:
+        return None
+    return 1 / (1 + math.exp(-value)) if value >= 0 else math.exp(value) / (1 + math.exp(value))
+
+
+def _rounded_up(value: float) -> float:
+    """To four digits after the point; down, a threshold could let the very value pass that it was set at."""
+    return math.ceil(value * 1e4) / 1e4
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.5g}")
