@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,7 @@ def build(arguments: argparse.Namespace, command: Sequence[str], progress: Progr
         bar = progress.add_task(name, total=arguments.times)
         with tempfile.TemporaryDirectory() as directory:
             case = CASES[name](Path(directory))
-            one = interrupt(case, arguments.times, arguments.seed, lambda bar=bar: progress.advance(bar))
+            one = interrupt(case, arguments.times, arguments.seed, partial(progress.advance, bar))
             one["command"] = [word.replace(directory, "DIR") for word in one["command"]]
         found.append(one)
     seconds = round(time.perf_counter() - begin, 1)
