@@ -19,6 +19,7 @@ from lenses.text import one_line
 
 if TYPE_CHECKING:
     from lenses.pack import LensPack
+    from runtime.alarms import Alarms
     from runtime.config import MonitorConfig
     from runtime.display import LiveView, PlainView
     from runtime.host import Host
@@ -122,6 +123,14 @@ def watch(
             help="cpu, cuda, cuda:1 and so on, or auto. Default: the best for the host, cpu for lenses."
         ),
     ] = None,
+    alarm_budget: Annotated[
+        float | None,
+        typer.Option(
+            metavar="N",
+            help="Mark alarms: concepts above thresholds such that over all lenses at most N alarms per 1,000 tokens "
+            "are expected on texts that are of none of them. Lenses graded F or unmeasured never alarm.",
+        ),
+    ] = None,
     jsonl: Annotated[
         str | None, typer.Option(metavar="FILE", help="Also write every event to FILE, one a line.")
     ] = None,
@@ -139,9 +148,11 @@ def watch(
       phoropter watch
       phoropter watch "The dog" --max-new-tokens 24 --temperature 0
       phoropter watch "The dog" --track animal.n.01 --track artifact.n.01
+      phoropter watch "The dog" --alarm-budget 5
       phoropter watch "The dog" --jsonl out.jsonl | head
       phoropter watch "The dog" --html out.html
     """
+    from runtime.alarms import Alarms
     from runtime.config import MonitorConfig, parse_bytes, parse_levels
     from runtime.packs import choose_pack
     from runtime.trend import Trend
@@ -171,11 +182,12 @@ def watch(
         with _announced(f"loading {one_line(model or where)} ..."):
             monitor = stack.enter_context(_open_monitor(where, config, device))
             trends = [Trend(monitor.pack.hierarchy, id) for id in dict.fromkeys(track or [])]
+            alarms = None if alarm_budget is None else Alarms(monitor.pack, alarm_budget)
             host = _load_host(monitor.pack, where, model, device)
         from runtime.host import quiet  # not above: what is wrong so far is said without waiting for torch
 
         stack.enter_context(quiet())
-        _watch(monitor, host, prompt, show, trends, jsonl, html, generation)
+        _watch(monitor, host, prompt, show, trends, alarms, jsonl, html, generation)
 
 
 @app.command()
@@ -324,6 +336,7 @@ def _watch(
     prompt: str,
     show: int,
     trends: "list[Trend]",
+    alarms: "Alarms | None",
     jsonl: str | None,
     html: str | None,
     generation: dict[str, Any],
@@ -339,10 +352,11 @@ def _watch(
     reader_gone = False
     with ExitStack() as stack:
         title = f"{host.id} · lenses {monitor.pack.path.name}"
-        session = Session(Transcript(host.tokenizer, ids), monitor.stats, title, limit, show, trends)
+        transcript = Transcript(host.tokenizer, ids)
+        session = Session(transcript, monitor.stats, title, limit, show, trends, alarms=alarms)
         monitor.subscribe(session.pace)
         if jsonl is not None:
-            monitor.subscribe(stack.enter_context(JsonLines(jsonl, show=show)))
+            monitor.subscribe(stack.enter_context(JsonLines(jsonl, show=show, alarms=alarms)))
         if html is not None:
             stack.enter_context(_page_at_the_end(html, monitor, session, generation))
         # Closed before the file is: the host's thread writes to it until it has ended.

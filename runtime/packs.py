@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from lenses.config import CONFIG, HOST, PackConfig
 from lenses.errors import PackError, PackMismatch, PackNotFound
-from lenses.grade import GRADES, MEASURED_FROM, UNMEASURED, grade, worst_first
+from lenses.grade import MEANINGS, MEASURED_FROM, UNMEASURED, grade, is_of_all, worst_first
 from lenses.store import PackDirectory
 from lenses.text import one_line
 from runtime.session import format_bytes
@@ -175,11 +175,9 @@ def level_rows(pack: "LensPack") -> Rows:
 def grade_rows(pack: "LensPack") -> Rows:
     """A row for each grade, best first: what it means, and how many lenses have it."""
     count = Counter(grade(concept.metrics) for concept in pack.hierarchy)
-    (*passing, (_, worst)), lowest = GRADES, GRADES[-2][0]
     return [
-        *([letter, f"held-out AUROC from {least:.2f}", str(count[letter])] for least, letter in passing),
-        [worst, f"held-out AUROC below {lowest:.2f}", str(count[worst])],
-        [UNMEASURED, f"fewer than {MEASURED_FROM} held-out texts", str(count[UNMEASURED])],
+        *([letter, means, str(count[letter])] for letter, means in MEANINGS.items()),
+        [UNMEASURED, f"fewer than {MEASURED_FROM} held-out texts; never alarms", str(count[UNMEASURED])],
     ]
 
 
@@ -188,7 +186,8 @@ def metric_rows(pack: "LensPack") -> Rows:
     found: dict[str, dict[str, float]] = {}
     for concept in pack.hierarchy.concepts:
         for metric, value in concept.metrics.items():
-            found.setdefault(metric, {})[concept.id] = value
+            if is_of_all(metric):
+                found.setdefault(metric, {})[concept.id] = value
     rows = []
     for metric, measured in sorted(found.items()):
         values = worst_first(metric, measured.values())

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+from runtime.alarms import Alarms
 from runtime.transcript import Transcript, Word
 from runtime.trend import Trend
 
@@ -76,6 +77,8 @@ class Session:
     trends: Sequence[Trend] = ()
     """Concepts that are shown whatever they score."""
     pace: Pace = field(default_factory=Pace)
+    alarms: Alarms | None = None
+    """Counts alarms, where a budget for them was asked for."""
     view_ms: float | None = field(default=None, init=False)
     """Processor time that a live view has taken; None where there is none."""
     events: int = field(default=0, init=False)
@@ -86,6 +89,8 @@ class Session:
         self.events += not event.run.revision
         for trend in self.trends:
             trend.add(event)
+        if self.alarms is not None:
+            self.alarms.add(event)
         return self.transcript.add(event)
 
     def facts(self) -> list[str]:
@@ -104,6 +109,8 @@ class Session:
         ]
         if self.view_ms is not None:
             facts.insert(2, f"view {self.view_ms / max(1, self.events):.1f} ms a token")
+        if self.alarms is not None:
+            facts.append(str(self.alarms))
         failed = sum(phase.failed for phase in phases)
         if failed:
             facts.append(f"{failed} families could not be read")
