@@ -85,7 +85,9 @@ def _graded(metrics: Mapping[str, float]) -> Rows:
     for one in CRITERIA:
         value = f"{own[one.metric][0]:.4g} earns {own[one.metric][1]}" if one.metric in own else NOT_MEASURED
         rows.append([one.what, value])
-    return [*rows, ["alarms", "may" if may_alarm(metrics) else "never, at this grade"]]
+    if not may_alarm(metrics):
+        return [*rows, ["alarms", "never, at this grade"]]
+    return [*rows, ["alarms", "may" if "null_excess" in metrics else "never, without a null corpus's threshold"]]
 
 
 def _reached(metrics: Mapping[str, float], part: str) -> Rows:

@@ -16,6 +16,7 @@ import typer
 
 from lenses.errors import ConfigError, PhoropterError
 from lenses.text import one_line
+from runtime.commands import packs
 
 if TYPE_CHECKING:
     from lenses.pack import LensPack
@@ -40,6 +41,8 @@ app = typer.Typer(
 )
 pack_app = typer.Typer(help="Look at lens packs: what is here, what is in one, whether it is whole.")
 app.add_typer(pack_app, name="pack")
+pack_app.command("show")(packs.show)
+pack_app.command("report")(packs.report)
 
 
 @app.callback(invoke_without_command=True)
@@ -263,29 +266,6 @@ def list_packs() -> None:
         print("no lens packs in lens_packs/; scripts/train_lenses.py trains one")
         return
     print_table(["pack", "host", "site", "concepts", "base levels", "size"], rows)
-
-
-@pack_app.command("show")
-def show_pack(
-    pack: Annotated[str, typer.Argument(help="A directory, a name of `pack list`, or a hub id.")],
-) -> None:
-    """Show what a lens pack holds: its host, its lenses, its levels, and how good they were measured to be.
-
-    \b
-    Example:
-      phoropter pack show wordnet-mini
-    """
-    from lenses.pack import LensPack
-    from runtime.display import print_table
-    from runtime.packs import about_rows, grade_rows, level_rows, metric_rows, resolve_pack
-
-    opened = LensPack.from_pretrained(resolve_pack(pack))
-    print_table(["pack", one_line(opened.path.name)], about_rows(opened))
-    print_table(["level", "concepts", "families", "scored"], level_rows(opened))
-    print_table(["grade", "means", "lenses"], grade_rows(opened))
-    metrics = metric_rows(opened)
-    if metrics:
-        print_table(["metric", "lenses", "median", "worst tenth", "worst", "concept"], metrics)
 
 
 @pack_app.command("verify")

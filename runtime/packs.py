@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lenses.config import CONFIG, HOST, PackConfig
-from lenses.errors import PackError, PackMismatch, PackNotFound
+from lenses.errors import ConfigError, PackError, PackMismatch, PackNotFound
 from lenses.grade import MEANINGS, MEASURED_FROM, UNMEASURED, grade, is_of_all, worst_first
 from lenses.store import PackDirectory
 from lenses.text import one_line
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 DEFAULT_PACK = "wordnet-mini"
 """The name of the pack that travels with the project."""
+
+ALARM_BUDGETS = (1.0, 5.0, 20.0, 100.0)
+"""Of which a pack says what they promise."""
 
 _SHELF = Path("lens_packs")
 _ADVICE = (
@@ -179,6 +182,25 @@ def grade_rows(pack: "LensPack") -> Rows:
         *([letter, means, str(count[letter])] for letter, means in MEANINGS.items()),
         [UNMEASURED, f"fewer than {MEASURED_FROM} held-out texts; never alarms", str(count[UNMEASURED])],
     ]
+
+
+def alarm_rows(pack: "LensPack") -> Rows:
+    """What alarm budgets promise: a row for each of a few budgets, or one that says why there are none."""
+    from lenses.alarms import alarm_budget
+
+    rows = []
+    for budget in ALARM_BUDGETS:
+        try:
+            found = alarm_budget(pack.hierarchy, pack.heads, budget)
+        except ConfigError:
+            rows.append([f"{budget:g}", "less than its null corpus can promise"])
+            continue
+        if not found.lenses:
+            return [["any", "no lens ever alarms: none is graded A to D with a threshold from a null corpus"]]
+        rows.append(
+            [f"{budget:g}", f"{found.expected:.2f}, at most {found.at_most:.2f}, over {found.lenses} lenses"]
+        )
+    return rows
 
 
 def metric_rows(pack: "LensPack") -> Rows:
