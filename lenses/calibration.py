@@ -84,3 +84,16 @@ def fit_platt(
         np.where(calibrated, offset - slope * centre / scale, 0.0).astype(np.float32),
         calibrated,
     )
+
+
+def fit_platt_in_parts(
+    logits_SN: Floats, positive_SN: NDArray[np.bool_], lenses: int = 64
+) -> tuple[Floats, Floats, NDArray[np.bool_]]:
+    """`fit_platt` for a few lenses at a time: all at once would take gigabytes."""
+    parts = []
+    for start in range(0, logits_SN.shape[1], lenses):
+        some = slice(start, start + lenses)
+        weight = np.ones_like(logits_SN[:, some])
+        parts.append(fit_platt(logits_SN[:, some], positive_SN[:, some], weight))
+    slope, offset, calibrated = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return slope, offset, calibrated

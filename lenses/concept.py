@@ -43,9 +43,17 @@ class Concept:
     """What was measured about its lens, such as `auroc`; empty before."""
     threshold: float | None = None
     """Calibrated probability from which the concept counts as present, once measured."""
+    aliases: tuple[str, ...] = ()
+    """Other spellings that find the concept wherever its id does, as it was called where it came from."""
 
     def __post_init__(self) -> None:
-        for text in (self.id, self.name):
+        if not isinstance(self.aliases, list | tuple):
+            raise HierarchyError(
+                f"concept {quoted(self.id)}: aliases is {quoted(self.aliases)}, expected a list of names; correct it "
+                "where the hierarchy is made"
+            )
+        object.__setattr__(self, "aliases", tuple(self.aliases))
+        for text in (self.id, self.name, *self.aliases):
             if not isinstance(text, str) or not text.strip() or not is_plain(text):
                 raise HierarchyError(
                     f"concept {quoted(self.id)}: {quoted(text)} is no id or name, expected one line of text; "
@@ -86,8 +94,8 @@ class Hierarchy:
     """A forest of concepts in canonical order, checked when made; immutable.
 
     `Hierarchy(concepts)` takes them in canonical order, as they are stored; `Hierarchy.build` arranges them.
-    Raises HierarchyError naming the concept: a duplicate id, an orphan, a cycle, a wrong level, family, row
-    or place.
+    Raises HierarchyError naming the concept: a duplicate id or alias, an orphan, a cycle, a wrong level, family,
+    row or place.
     """
 
     def __init__(self, concepts: Iterable[Concept]) -> None:
@@ -111,7 +119,7 @@ class Hierarchy:
                 )
         self.families: tuple[Family, ...] = families
         """All families in depth-first order; a family's place here is its index."""
-        self._index = {concept.id: index for index, concept in enumerate(self.concepts)}
+        self._index = _spellings(self.concepts)
         count = len(self.concepts)
         self.levels: NDArray[np.int16] = np.fromiter((c.level for c in self.concepts), np.int16, count)
         """[N] the level of each concept."""
@@ -130,13 +138,29 @@ class Hierarchy:
             array.flags.writeable = False
 
     @classmethod
-    def build(cls, nodes: Iterable[tuple[str, str, str | None]]) -> Self:
-        """A hierarchy out of `(id, name, parent id or None)`, in any order; children keep the order given."""
+    def build(
+        cls,
+        nodes: Iterable[tuple[str, str, str | None]],
+        *,
+        aliases: Mapping[str, Sequence[str]] | None = None,
+    ) -> Self:
+        """A hierarchy out of `(id, name, parent id or None)`, in any order; children keep the order given.
+
+        `aliases` are the other spellings of ids that have some.
+        """
         given = list(nodes)
         places, _ = _arrange([(id, parent) for id, _, parent in given])
         ordered: list[Concept | None] = [None] * len(given)
         for (id, name, parent), place in zip(given, places, strict=True):
-            ordered[place.index] = Concept(id, name, place.level, parent, place.family, place.row)
+            ordered[place.index] = Concept(
+                id,
+                name,
+                place.level,
+                parent,
+                place.family,
+                place.row,
+                aliases=tuple((aliases or {}).get(id, ())),
+            )
         return cls(concept for concept in ordered if concept is not None)
 
     @property
@@ -154,7 +178,7 @@ class Hierarchy:
         return f"Hierarchy({len(self)} concepts, {len(self.families)} families, {self.depth} levels)"
 
     def index(self, id: str) -> int:
-        """The index of the concept of this id; raises ConceptNotFound with the ids that come close."""
+        """The index of the concept of this id or alias; raises ConceptNotFound with the spellings that come close."""
         try:
             return self._index[id]
         except KeyError:
@@ -208,7 +232,7 @@ class Hierarchy:
 
 
 _REQUIRED = {"id", "name", "level", "parent", "family", "row"}
-_FIELDS = _REQUIRED | {"metrics", "threshold"}
+_FIELDS = _REQUIRED | {"metrics", "threshold", "aliases"}
 
 
 def _to_json(concept: Concept) -> dict[str, Any]:
@@ -217,6 +241,8 @@ def _to_json(concept: Concept) -> dict[str, Any]:
         value["metrics"] = dict(concept.metrics)
     if concept.threshold is not None:
         value["threshold"] = concept.threshold
+    if concept.aliases:
+        value["aliases"] = list(concept.aliases)
     return value
 
 
@@ -226,13 +252,26 @@ def _from_json(line: bytes, source: str) -> Concept:
         found = ", ".join(sorted(value)) if isinstance(value, dict) else type(value).__name__
         raise PackFormatError(
             f"{source}: found {one_line(found)}, expected the fields {', '.join(sorted(_REQUIRED))} and at "
-            "most metrics, threshold; fetch the pack again"
+            "most metrics, threshold, aliases; fetch the pack again"
         )
     if not isinstance(value["parent"], str | None) or not isinstance(value.get("metrics", {}), dict):
         raise PackFormatError(
             f"{source}: parent must be an id or null and metrics an object; fetch the pack again"
         )
     return Concept(**value)
+
+
+def _spellings(concepts: Sequence[Concept]) -> dict[str, int]:
+    """The index of each concept by its id and its aliases, none of which may mean two concepts."""
+    found = {concept.id: index for index, concept in enumerate(concepts)}
+    for index, concept in enumerate(concepts):
+        for alias in concept.aliases:
+            if found.setdefault(alias, index) != index or alias == concept.id:
+                raise HierarchyError(
+                    f"concept {quoted(concept.id)}: its alias {quoted(alias)} is another spelling of "
+                    f"{quoted(concepts[found[alias]].id)}; give each alias one concept"
+                )
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,12 +104,13 @@ def _read_heads(directory: PackDirectory, config: PackConfig, hierarchy: Hierarc
                 f"{source}: {span.name} is {span.dtype} {list(span.shape)}, expected {dtype} "
                 f"{list(shapes.get(span.name, ()))} by config.json; fetch the pack again"
             )
-    raw = directory.read(HEADS, sha256=config.sha256[HEADS])
+    raw = directory.read_array(HEADS, sha256=config.sha256[HEADS])
     arrays: dict[str, NDArray[np.generic]] = {}
     for span in spans:
         kind = np.dtype(np.uint8 if span.dtype == "U8" else np.float32)
         array = np.frombuffer(raw, kind, math.prod(span.shape), span.start).reshape(span.shape)
-        arrays[span.name] = array.copy()  # aligned and writable, as torch.from_numpy wants it
+        # Aligned, as torch.from_numpy wants it; views of what was read, since heads may be a quarter of a gigabyte.
+        arrays[span.name] = np.require(array, None, ["A"])
     try:
         heads = Heads.from_tensors(arrays, *sizes)
     except PackFormatError as error:

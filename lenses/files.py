@@ -52,7 +52,7 @@ class AtomicFile:
         self._text: TextIOWrapper | None = None
 
     def __enter__(self) -> Self:
-        with _write_errors(self.path):
+        with write_errors(self.path):
             if self.path.is_dir():
                 raise WriteError(
                     f"cannot write {one_line(self.path)}: it is a directory; add the name of a file"
@@ -69,7 +69,7 @@ class AtomicFile:
     def write(self, data: bytes | str) -> None:
         """Appends text or bytes; a whole line of text is in the temporary file when this returns."""
         assert self._text is not None, "AtomicFile is written inside its with block"
-        with _write_errors(self.path):
+        with write_errors(self.path):
             if isinstance(data, bytes):
                 self._text.flush()
                 self._text.buffer.write(data)
@@ -81,7 +81,7 @@ class AtomicFile:
     ) -> None:
         assert self._text is not None
         try:
-            with _write_errors(self.path):
+            with write_errors(self.path):
                 if kind is None or issubclass(kind, KeyboardInterrupt):
                     self._text.flush()
                     if self._aside is not None:
@@ -104,7 +104,7 @@ def atomic_directory(path: PathLike) -> Iterator[Path]:
     included.
     """
     target = Path(os.path.realpath(path))
-    with _write_errors(target):
+    with write_errors(target):
         if target.exists() and not target.is_dir():
             raise WriteError(
                 f"cannot write {one_line(target)}: a file of that name is in the way; choose another"
@@ -207,7 +207,8 @@ def _is_alive(pid: int) -> bool:
 
 
 @contextmanager
-def _write_errors(target: Path) -> Iterator[None]:
+def write_errors(target: Path) -> Iterator[None]:
+    """Raises WriteError, which says what to do, for an OSError inside."""
     try:
         yield
     except OSError as error:

@@ -87,7 +87,10 @@ def _graded(metrics: Mapping[str, float]) -> Rows:
         rows.append([one.what, value])
     if not may_alarm(metrics):
         return [*rows, ["alarms", "never, at this grade"]]
-    return [*rows, ["alarms", "may" if "null_excess" in metrics else "never, without a null corpus's threshold"]]
+    return [
+        *rows,
+        ["alarms", "may" if "null_excess" in metrics else "never, without a null corpus's threshold"],
+    ]
 
 
 def _reached(metrics: Mapping[str, float], part: str) -> Rows:

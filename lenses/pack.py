@@ -46,6 +46,8 @@ from lenses.text import one_line
 from lenses.writer import TORCH_DTYPES, copy_host, host_names, refuse_to_replace, write_files
 
 _GIB = 1 << 30
+SHARD_BYTES = 256 << 20
+"""Of one file of first layers where a pack is written out of another: the writer has one file in memory."""
 
 
 class LensPack:
@@ -55,9 +57,11 @@ class LensPack:
     Open one with `LensPack.from_pretrained`, make one with `LensPack.create`.
     """
 
-    def __init__(self, directory: PackDirectory) -> None:
+    def __init__(self, directory: PackDirectory, hub_source: str | None = None) -> None:
         contents = read_contents(directory)
         self._directory = directory
+        self.hub_source = hub_source
+        """`owner/name@commit` of a pack that came from a hub: `from_pretrained` opens the same bytes again with it."""
         self._stored = contents.stored
         self._checked = bytearray(len(contents.stored))  # a byte a family: threads may set it without a lock
         # Files stay open, so that a pack replaced on disk goes on being the pack that was opened.
@@ -71,14 +75,17 @@ class LensPack:
 
     @classmethod
     def from_pretrained(cls, source: PathLike, *, revision: str | None = None) -> Self:
-        """Opens the pack in a directory, or of a hub id such as `owner/name`.
+        """Opens the pack in a directory, or of a hub id such as `owner/name` or `owner/name@revision`.
 
-        All is checked but the bytes of first layers: the configuration, the hierarchy, the heads with their
+        A pack of a hub is fetched unless it is cached, all its bytes are checked as they come, and it is seen whole or
+        not at all; `hub_source` says what was opened. A revision that is a full commit hash opens just that.
+        On opening, all is checked but the bytes of first layers: the configuration, the hierarchy, the heads with their
         hashes, and the header and exact size of every lens file. Raises PackNotFound, PackFormatError,
-        PackIntegrityError, HierarchyError.
+        PackIntegrityError, HierarchyError, ConfigError, and WriteError where what is fetched cannot be kept.
         """
         sweep(local_path(source).absolute().parent)
-        return cls(PackDirectory(*locate(source, revision)))
+        found = locate(source, revision)
+        return cls(PackDirectory(found.path, found.links_to), found.source)
 
     @cached_property
     def vouched_N(self) -> NDArray[np.bool_]:
@@ -181,12 +188,15 @@ class LensPack:
         directory: PathLike,
         dtype: StoredDtype,
         *,
+        told: Mapping[str, Any] | None = None,
+        max_shard_bytes: int = SHARD_BYTES,
         progress: Callable[[int], None] = lambda families: None,
     ) -> Self:
         """Writes this pack as `directory` with its first layers stored as `dtype`, and opens it.
 
         Concepts with their metrics, heads with their calibration and the host are kept; they are not measured again.
-        What the pack's provenance was is kept inside the new one's, since it tells of the lenses as they were.
+        What the pack's provenance was is kept inside the new one's, since it tells of the lenses as they were; so is
+        what is `told` of the change.
         Raises as `create` and `read_family`.
         """
         for name in self.config.host_files:
@@ -201,19 +211,28 @@ class LensPack:
             lens=replace(config.lens, dtype=dtype),
             base_levels=config.base_levels,
             hierarchy=self.hierarchy,
-            first_layers=_FirstLayers(self, dequantise=not keeps_int8),
+            first_layers=FirstLayers(self, dequantise=not keeps_int8),
             heads=self.heads if keeps_int8 else replace(self.heads, scale1=None),
             top_k=config.top_k,
             load_threshold=config.load_threshold,
             calibration_prior=config.calibration_prior,
-            provenance={"stored_from": self.identity, "dtype": dtype, "provenance": dict(config.provenance)},
+            provenance={
+                "stored_from": self.identity,
+                "dtype": dtype,
+                **(told or {}),
+                "provenance": dict(config.provenance),
+            },
             licence=config.licence,
             host_dir=self.host_dir,
+            max_shard_bytes=max_shard_bytes,
             progress=progress,
         )
 
     def push_to_hub(self, repo_id: str, *, private: bool = False) -> str:
-        """Uploads the pack to the hub repository `repo_id`, made if needed; returns the commit's address."""
+        """Uploads the pack to the hub repository `repo_id`, made if needed, as one commit; returns its address.
+
+        Every byte is checked first. Raises WriteError, and as `verify`.
+        """
         self.verify()
         return upload(self.path, [*self._plain_files(), *self.config.sha256], repo_id, private=private)
 
@@ -221,6 +240,14 @@ class LensPack:
     def path(self) -> Path:
         """The pack's directory."""
         return self._directory.path
+
+    @property
+    def name(self) -> str:
+        """What people call the pack: the name of its directory, or `owner/name@` and the beginning of the commit."""
+        if self.hub_source is None:
+            return self.path.name
+        hub_id, _, commit = self.hub_source.partition("@")
+        return f"{hub_id}@{commit[:7]}"
 
     @property
     def host_dir(self) -> Path | None:
@@ -309,11 +336,11 @@ class LensPack:
         return [CONFIG, CARD] if (self.path / CARD).exists() else [CONFIG]
 
     def __repr__(self) -> str:
-        config = self.config
-        return f"LensPack({str(self.path)!r}: {config.concepts} lenses for {config.host.id} at {config.site})"
+        config, where = self.config, self.hub_source or str(self.path)
+        return f"LensPack({where!r}: {config.concepts} lenses for {config.host.id} at {config.site})"
 
 
-class _FirstLayers(Sequence[torch.Tensor]):
+class FirstLayers(Sequence[torch.Tensor]):
     """The first layers of a pack's families, each read when it is asked for."""
 
     def __init__(self, pack: LensPack, *, dequantise: bool) -> None:

@@ -14,6 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from lenses.config import check_file_name
 from lenses.errors import ConfigError, PackFormatError, PackIntegrityError, WriteError
 from lenses.text import one_line
@@ -101,6 +104,19 @@ class PackDirectory:
             self._compare(name, hashlib.sha256(raw).hexdigest(), sha256)
         return raw
 
+    def read_array(self, name: str, *, sha256: str) -> NDArray[np.uint8]:
+        """All bytes of `name` in memory that may be written to, held once; raises PackIntegrityError as `read`."""
+        with self.opened(name) as descriptor:
+            raw = np.empty(os.fstat(descriptor).st_size, np.uint8)
+            try:
+                found = read_span(descriptor, 0, memoryview(raw), hashed=True)  # type: ignore[arg-type]
+            except ShortFile as error:
+                raise PackIntegrityError(
+                    f"{self.source(name)}: truncated to {error.found} of {len(raw)} bytes; fetch the pack again"
+                ) from error
+        self._compare(name, str(found), sha256)
+        return raw
+
     def check(self, name: str, sha256: str) -> None:
         """Raises PackIntegrityError unless the file has this hash; reads all of it."""
         digest = hashlib.sha256()
@@ -142,6 +158,17 @@ def save_tensors(tensors: "dict[str, torch.Tensor]", path: Path) -> None:
         raise WriteError(
             f"cannot write {one_line(path)}: {one_line(error)}; free some space or choose another place"
         ) from error
+
+
+def read_tensors(path: Path) -> tuple[dict[str, NDArray[np.generic]], dict[str, str]]:
+    """The tensors and the metadata of a safetensors file that is no pack's; raises ValueError, OSError."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(error) from error
 
 
 class ShortFile(Exception):

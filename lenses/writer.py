@@ -75,9 +75,9 @@ def write_files(
         del tensors, layer  # before the next file's are made, not after
     if scales:
         heads = replace(heads, scale1=torch.cat(scales).view(-1, lens.h1).numpy())
-    # Copies, because torch has no tensors over read-only memory.
+    # Copies of what is read-only, because torch has no tensors over such memory.
     arrays = heads.tensors().items()
-    save_tensors({k: torch.from_numpy(np.array(v, order="C")) for k, v in arrays}, directory / HEADS)
+    save_tensors({k: torch.from_numpy(np.require(v, None, ["C", "W"])) for k, v in arrays}, directory / HEADS)
     (directory / CONCEPTS).write_bytes(hierarchy.to_jsonl())
     (directory / FAMILIES).write_bytes(b"[\n" + b",\n".join(entries) + b"\n]\n")
     return lens

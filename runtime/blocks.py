@@ -106,6 +106,11 @@ def host_id(model: Any) -> str | None:
     return getattr(config, "host_id", None) or getattr(config, "_name_or_path", None) or None
 
 
+def hub_commit(path: Path | None) -> str | None:
+    """The commit of the hub's repository that a host's directory is a snapshot of; None where it is none."""
+    return path.name if path is not None and path.parent.name == "snapshots" else None
+
+
 def is_same_host(found: str, wanted: str) -> bool:
     """Whether a host loaded as `found` can be the hub's `wanted`: by id, or as a local copy of its name."""
     if found == wanted:

@@ -89,8 +89,9 @@ class FamilyCache:
     `levels` has the level of every family that the source has. Those of `base` count in the hot budget but are
     read and held by whoever scores them at every position: asking for one here is a ValueError. `readers` threads
     read for `request` and `start`, and for `prefetch` the families of `hand_over_bytes` or more. `copies` makes a CPU
-    keep two copies as other devices do, for tests. Raises BudgetError, with what is needed, where the hot budget holds
-    less than the base and the largest other family.
+    keep two copies as other devices do, for tests. `aside_bytes` are what else is scored at every position, and count
+    in the hot budget like the base. Raises BudgetError, with what is needed, where the hot budget holds less than the
+    base and the largest other family.
     """
 
     def __init__(
@@ -105,6 +106,7 @@ class FamilyCache:
         readers: int = 4,
         hand_over_bytes: int = HAND_OVER_BYTES,
         copies: bool | None = None,
+        aside_bytes: int = 0,
         clock: Clock = NO_CLOCK,
     ) -> None:
         self._source = source
@@ -122,6 +124,7 @@ class FamilyCache:
             warm_budget_bytes=warm_budget_bytes,
             copies=self._copies,
             cuda=device.type == "cuda",
+            aside_bytes=aside_bytes,
         )
         base_bytes, largest_bytes = self._tiers.hot.base_bytes, self._tiers.largest_bytes
         if hot_budget_bytes < base_bytes + largest_bytes:

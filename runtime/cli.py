@@ -1,10 +1,12 @@
 """The command `phoropter`: reads options, calls the library, prints; the only file that knows exit codes.
 
-0: done · 1: whoever read our output has gone · 2: `error: ...`, one line on standard error that says what
-to do · 130: Ctrl-C. What is slow to import is imported where it is needed: `--help` does not wait for torch.
+0: done · 1: whoever read our output has gone; of `pack diff`, the packs differ · 2: `error: ...`, one line on standard
+error that says what to do · 130: Ctrl-C. What is slow to import is imported where it is needed: `--help` does not wait
+for torch.
 """
 
 import errno
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -16,7 +18,9 @@ import typer
 
 from lenses.errors import ConfigError, PhoropterError
 from lenses.text import one_line
-from runtime.commands import packs
+from runtime.commands import pack_making, pack_sharing, packs
+from runtime.commands.scan import scan
+from runtime.commands.train import train
 
 if TYPE_CHECKING:
     from lenses.pack import LensPack
@@ -39,10 +43,17 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="See which concepts are active inside a language model while it writes.",
 )
-pack_app = typer.Typer(help="Look at lens packs: what is here, what is in one, whether it is whole.")
+pack_app = typer.Typer(
+    help="Look at lens packs, and make them out of others: import, convert, subset, compare."
+)
+pack_making.register(pack_app)
 app.add_typer(pack_app, name="pack")
-pack_app.command("show")(packs.show)
-pack_app.command("report")(packs.report)
+packs.register(pack_app)
+pack_sharing.register(pack_app)
+app.command()(train)
+
+
+app.command()(scan)
 
 
 @app.callback(invoke_without_command=True)
@@ -120,6 +131,14 @@ def watch(
             "It does not change what is scored.",
         ),
     ] = None,
+    rule: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="RULE",
+            help="CONCEPT > BOUND for POSITIONS -> mark, or stop to end there: where the concept's probability is "
+            "above (or <, below) the bound for so many positions in a row; may be given again.",
+        ),
+    ] = None,
     device: Annotated[
         str | None,
         typer.Option(
@@ -152,12 +171,14 @@ def watch(
       phoropter watch "The dog" --max-new-tokens 24 --temperature 0
       phoropter watch "The dog" --track animal.n.01 --track artifact.n.01
       phoropter watch "The dog" --alarm-budget 5
+      phoropter watch "The dog" --rule "animal.n.01 > 0.9 for 3 -> mark"
       phoropter watch "The dog" --jsonl out.jsonl | head
       phoropter watch "The dog" --html out.html
     """
     from runtime.alarms import Alarms
     from runtime.config import MonitorConfig, parse_bytes, parse_levels
     from runtime.packs import choose_pack
+    from runtime.rules import Rule
     from runtime.trend import Trend
 
     _check("max new tokens", max_new_tokens, 1)
@@ -174,6 +195,7 @@ def watch(
         prewarm=not no_prewarm,
         missing=missing,  # type: ignore[arg-type]  # as above
         read_every=read_every,
+        rules=tuple(map(Rule.parse, rule or [])),
         hot_budget_bytes=parse_bytes(hot_budget),
         warm_budget_bytes=parse_bytes(warm_budget),
         device="cpu" if device in (None, "auto") else device,
@@ -184,11 +206,16 @@ def watch(
     with ExitStack() as stack:
         with _announced(f"loading {one_line(model or where)} ..."):
             monitor = stack.enter_context(_open_monitor(where, config, device))
-            trends = [Trend(monitor.pack.hierarchy, id) for id in dict.fromkeys(track or [])]
+            tracked = [Trend(monitor.pack.hierarchy, id) for id in track or []]
+            trends = list(
+                {trend.concept.id: trend for trend in tracked}.values()
+            )  # one may have two spellings
             alarms = None if alarm_budget is None else Alarms(monitor.pack, alarm_budget)
             host = _load_host(monitor.pack, where, model, device)
         from runtime.host import quiet  # not above: what is wrong so far is said without waiting for torch
 
+        for warning in monitor.warnings:
+            print(f"warning: {warning}", file=sys.stderr)
         stack.enter_context(quiet())
         _watch(monitor, host, prompt, show, trends, alarms, jsonl, html, generation)
 
@@ -331,9 +358,9 @@ def _watch(
     ids = encode(host.model, host.tokenizer, prompt, limit)["input_ids"][0].tolist()
     reader_gone = False
     with ExitStack() as stack:
-        title = f"{host.id} · lenses {monitor.pack.path.name}"
-        transcript = Transcript(host.tokenizer, ids)
-        session = Session(transcript, monitor.stats, title, limit, show, trends, alarms=alarms)
+        title = f"{host.id} · lenses {monitor.pack.name}"
+        transcript, rules = Transcript(host.tokenizer, ids), monitor.config.rules
+        session = Session(transcript, monitor.stats, title, limit, show, trends, rules=rules, alarms=alarms)
         monitor.subscribe(session.pace)
         if jsonl is not None:
             monitor.subscribe(stack.enter_context(JsonLines(jsonl, show=show, alarms=alarms)))
@@ -412,6 +439,9 @@ def main(arguments: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a token may have no spelling in the terminal's encoding
             stream.reconfigure(errors="backslashreplace")
+    logging.getLogger("stamina").setLevel(
+        logging.ERROR
+    )  # each attempt again is news to programs, not to people
     try:
         code = app(arguments, prog_name="phoropter", standalone_mode=False)
         sys.stdout.flush()

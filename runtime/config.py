@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lenses.errors import ConfigError
+from runtime.rules import Rule
 
 PromptEvents = Literal["full", "base", "off"]
 Missing = Literal["strict", "deferred"]
@@ -46,6 +47,11 @@ class MonitorConfig:
     is one copy from the device and one scoring a group. Events are the same and come in bursts, up to
     `read_every` - 1 tokens late: whatever reacts to them (a view, a sink that stops or steers) is that late too. The
     prompt is not held back; the rest is scored when a sequence ends, when generation ends and at `Monitor.finish`."""
+    rules: tuple[Rule, ...] = ()
+    """What is looked for at every position, and what is done then: see `runtime.rules`."""
+    always: tuple[str, ...] = ()
+    """Concepts, by id, that are scored at every position that has an event, whether or not the walk comes to them: see
+    `Event.asked`. The concepts of rules are among them unsaid. What else is scored stays the same."""
     hot_budget_bytes: int = 512 * 2**20
     """Room for families ready to score on the compute device, the base included."""
     warm_budget_bytes: int = 2 * 2**30
@@ -77,6 +83,8 @@ class MonitorConfig:
             raise ConfigError(
                 f"missing families {self.missing!r} is not strict or deferred; give one of these"
             )
+        if not all(isinstance(rule, Rule) for rule in self.rules):
+            raise ConfigError("rules are to be Rule objects; make them of texts with Rule.parse")
         _at_least("kept budget", self.kept_budget_bytes, 0)
         _at_least("read every", self.read_every, 1)
         _at_least("hot budget", self.hot_budget_bytes, 0)

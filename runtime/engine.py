@@ -14,7 +14,7 @@ does not, so both end with the same scores.
 `expansion` decides, `cache` moves, `bank` computes, a `Walk` is one position's state; this file knows the order. It
 knows nothing about host models, tokens or events, and keeps no walk.
 
-Shapes: P positions, D hidden size, C what lenses read of a state, N concepts.
+Shapes: P positions, D hidden size, C what lenses read of a state, N concepts, A concepts that are asked for.
 """
 
 from collections import defaultdict
@@ -23,6 +23,7 @@ from typing import Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from lenses.bank import Bank
 from lenses.errors import ConfigError, PackIntegrityError
@@ -61,10 +62,17 @@ class Engine:
         base = hierarchy.base_families(base_levels)
         self.base_count = sum(hierarchy.families[family].rows for family in base)
         """How many lenses the base has."""
+        asked_ids = dict.fromkeys([*config.always, *(rule.concept for rule in config.rules)])
+        self.asked: NDArray[np.int32] = np.array([hierarchy.index(id) for id in asked_ids], np.int32)
+        """[A] concepts that rules and `always` ask for, scored at every position beside the walk, which goes its way as
+        if they were not: see `Scores.asked_A`."""
+        families_A = [hierarchy.concepts[index].family for index in self.asked]
+        aside = sorted(set(families_A) - set(base))
+        aside_bytes = sum(map(pack.family_bytes, aside))
         bank, resident = None, base
         if config.exhaustive:
             everything = hierarchy.base_families(range(max_level + 1))
-            bank = _bank_of_all(pack, everything, config.hot_budget_bytes, device)
+            bank = _bank_of_all(pack, everything, config.hot_budget_bytes - aside_bytes, device)
             resident = base if bank is None else everything
         self.cache = FamilyCache(
             pack,
@@ -73,9 +81,13 @@ class Engine:
             hot_budget_bytes=config.hot_budget_bytes,
             warm_budget_bytes=config.warm_budget_bytes,
             device=device,
+            aside_bytes=aside_bytes,
             clock=clock,
         )
         self.bank = bank or Bank(pack, base, device=device)
+        self._aside = Bank(pack, aside, device=device) if aside else None
+        self._asked_of_base = np.flatnonzero(~np.isin(families_A, aside))
+        self._asked_aside = np.flatnonzero(np.isin(families_A, aside))
         self._base = np.flatnonzero(np.isin(hierarchy.levels[self.bank.base_ids], base_levels))
         self.expansion = Expansion(
             hierarchy,
@@ -104,19 +116,29 @@ class Engine:
     def score_base(self, states_PD: Floats) -> list[Scores]:
         """Score every position with the base alone."""
         base_ids = self.bank.base_ids[self._base]
+        inputs_PC = self._inputs(states_PD)
+        base_PN = self._score_base(inputs_PC)
+        asked_PA = self._score_asked(inputs_PC, base_PN)
         return [
-            Scores([base_ids], [base_N[self._base]]) for base_N in self._score_base(self._inputs(states_PD))
+            Scores([base_ids], [base_N[self._base]], asked_A=asked_A)
+            for base_N, asked_A in zip(base_PN, asked_PA, strict=True)
         ]
 
     def begin(self, states_PD: Floats, phase: Phase) -> list[Walk]:
         """Score every position with the base, and choose what it opens first."""
         inputs_PC = self._inputs(states_PD)
         base_PN = self._score_base(inputs_PC)
+        asked_PA = self._score_asked(inputs_PC, base_PN)
         with self._clock.part(Component.EXPANSION):
             choices = [self._first_choice(base_N) for base_N in base_PN]
         return [
-            Walk(input_C, phase, Scores([self.bank.base_ids], [base_N], cut=choice.cut), choice)
-            for input_C, base_N, choice in zip(inputs_PC, base_PN, choices, strict=True)
+            Walk(
+                input_C,
+                phase,
+                Scores([self.bank.base_ids], [base_N], cut=choice.cut, asked_A=asked_A),
+                choice,
+            )
+            for input_C, base_N, asked_A, choice in zip(inputs_PC, base_PN, asked_PA, choices, strict=True)
         ]
 
     def go_on(
@@ -137,6 +159,8 @@ class Engine:
         """End the engine's threads; idempotent."""
         self.cache.close()
         self.bank.close()
+        if self._aside is not None:
+            self._aside.close()
 
     # The order of things: base, choose, fetch, score, choose, fetch, score ...
 
@@ -148,6 +172,17 @@ class Engine:
         self._clock.count("base passes")
         with self._clock.part(Component.DETECTION):
             return self.bank.score_base(inputs_PC)
+
+    def _score_asked(self, inputs_PC: Floats, base_PN: Floats) -> Floats:
+        """Logits `[P, A]` of the concepts that are asked for: those of the base are there, the others have a bank."""
+        asked_PA = np.empty((len(inputs_PC), len(self.asked)), np.float32)
+        of_base, aside = self._asked_of_base, self._asked_aside
+        asked_PA[:, of_base] = base_PN[:, np.searchsorted(self.bank.base_ids, self.asked[of_base])]
+        if self._aside is not None:
+            with self._clock.part(Component.DETECTION):
+                aside_PN = self._aside.score_base(inputs_PC)
+            asked_PA[:, aside] = aside_PN[:, np.searchsorted(self._aside.base_ids, self.asked[aside])]
+        return asked_PA
 
     def _walk_down(
         self, walks: Sequence[Walk], phase: Phase, wait: bool, read_ahead: bool, spare: Collection[int]

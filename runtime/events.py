@@ -20,6 +20,7 @@ from lenses.concept import Concept
 from lenses.grade import grade
 from lenses.pack import LensPack
 from runtime.notebook import event_html, run_html
+from runtime.rules import Met
 
 Phase = Literal["prompt", "generation"]
 State = Literal["ok", "bos", "non_finite", "after_end"]
@@ -104,6 +105,10 @@ class Event:
     """Parents whose families could not be read, by id; a level-0 family that failed would be ''."""
     run: Run
     pack: LensPack = field(repr=False)
+    asked: tuple[Score, ...] = ()
+    """The concepts that rules and `always` ask for, scored at every position, whether they are in `scored` or not."""
+    met: tuple[Met, ...] = ()
+    """The rules that are met here."""
 
     @cached_property
     def probabilities(self) -> NDArray[np.float32]:
@@ -147,6 +152,11 @@ class Event:
         at = int(np.searchsorted(self.scored, wanted))
         return self._score(at) if at < len(self.scored) and self.scored[at] == wanted else None
 
+    @property
+    def stopped_by(self) -> tuple[Met, ...]:
+        """The rules because of which generation ends with `next_token`; most often none."""
+        return tuple(met for met in self.met if met.stops)
+
     def path(self, concept_id: str) -> list[Score]:
         """The scored concepts from level 0 down to this one; empty where it was not scored itself."""
         wanted = self.pack.hierarchy.index(concept_id)
@@ -172,6 +182,8 @@ class Event:
             self.logits.tobytes(),
             self.coverage,
             self.failed,
+            tuple((score.id, score.logit) for score in self.asked),
+            self.met,
         )
 
     def to_json(self, show: int) -> dict[str, object]:
@@ -204,6 +216,7 @@ class Event:
                 "cut": self.coverage.cut,
             }
             | ({"failed_families": list(self.failed)} if self.failed else {}),
+            **({"rules": [met.to_json() for met in self.met]} if self.met else {}),
             "run": {
                 "hot": self.run.hot,
                 "warm": self.run.warm,
@@ -226,6 +239,16 @@ class Event:
             bool(self.pack.heads.calibrated[index]),
             bool(self.pack.vouched_N[index]),
         )
+
+
+def scores_of(pack: LensPack, concepts: NDArray[np.int32], logits: NDArray[np.float32]) -> tuple[Score, ...]:
+    """Concepts and their logits as scores, in the same order."""
+    heads, all_concepts = pack.heads, pack.hierarchy.concepts
+    p = probability(logits, heads.platt_slope[concepts], heads.platt_offset[concepts])
+    return tuple(
+        Score(all_concepts[index], logit, of, bool(heads.calibrated[index]), bool(pack.vouched_N[index]))
+        for index, logit, of in zip(concepts.tolist(), logits.tolist(), p.tolist(), strict=True)
+    )
 
 
 class EventQueue:

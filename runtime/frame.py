@@ -190,12 +190,14 @@ class Frame:
     def _help(self, width: int) -> Text:
         """What the numbers and marks mean, as much of it as has room in one line."""
         parts = []
+        if self._session.rules:
+            parts.append("underlined: a rule is met")
         if self._session.trends:
             parts += [f"{NOT_SCORED} not scored", f"{PROMPT_END} prompt ends"]
         if self._marks_scores:
             parts.append("? unmeasured or uncalibrated")
         if self._session.alarms is not None:
-            parts.insert(0, "! alarm (word underlined)")
+            parts.insert(0, "! alarm (word reversed)")
         while True:
             for lead in _NUMBERS:
                 line = Text.assemble((" " + "   ".join([lead, *parts]), GREY))
@@ -223,7 +225,8 @@ class Frame:
     def _status(self, width: int) -> list[Text]:
         """The facts of the run; never fewer lines than before, or numbers that shrink would move the frame."""
         lines = _filled(self._session.facts(), width)
-        were = self._facts_were.get(width) or len(_filled(_TYPICAL_FACTS, width))
+        typical = [*_TYPICAL_FACTS, *self._session.rule_facts()]
+        were = self._facts_were.get(width) or len(_filled(typical, width))
         self._facts_were[width] = max(were, len(lines))
         lines += [""] * (self._facts_were[width] - len(lines))
         return [_cut(Text.assemble((line, GREY)), width) for line in lines]
@@ -267,12 +270,10 @@ class _Paragraphs:
             word = self._words[index]
             until = self._starts[index + 1] if index + 1 < len(self._starts) else end
             tint = tints.get(word.position)
-            marks = (
-                tint.colour if tint else "",
-                "italic" * word.is_read,
-                "bold" * (word is now),
-                "underline" * (word.position in self.alarmed),
-            )
+            is_met = word.event is not None and bool(word.event.met)
+            is_loud = word.position in self.alarmed
+            fonts = "italic" * word.is_read, "bold" * (word is now), "underline" * is_met, "reverse" * is_loud
+            marks = (tint.colour if tint else "", *fonts)
             style = " ".join(filter(None, marks))
             if until > start and style != style_was:  # neighbours that look alike are one piece
                 line.append(flow.text[styled_to:start], style_was)

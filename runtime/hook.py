@@ -16,7 +16,7 @@ Shapes: B sequences of the call, T tokens fed in the call, D hidden size.
 import functools
 import inspect
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
@@ -33,6 +33,8 @@ from runtime.blocks import block_at, check_watchable
 from runtime.plan import GenerationPlan, Ids, read_plan, to_host
 
 Mask = NDArray[np.bool_]
+Stops = Callable[[], NDArray[np.bool_]]
+"""[B] which sequences of the running batch are to end."""
 
 _WATCH = "_phoropter_watch"
 """Where a watched model keeps its `_Watch`, while it is watched."""
@@ -75,13 +77,17 @@ class RowObserver(Protocol):
 class Tap:
     """One observer at one site of one host, as a context manager; `attach` and `remove` serve longer use."""
 
-    def __init__(self, model: Any, site: str, observer: RowObserver) -> None:
-        """Check that the host can be watched at this site; nothing is hooked yet. Raises HostError."""
+    def __init__(self, model: Any, site: str, observer: RowObserver, *, stops: Stops | None = None) -> None:
+        """Check that the host can be watched at this site; nothing is hooked yet. Raises HostError.
+
+        With `stops`, `generate` is an intervention: it asks after every token which sequences are to end with it.
+        """
         self._block = block_at(model, site)
         check_watchable(model)
         self._model = model
         self._site = site
         self._observer = observer
+        self._stops = stops
         self._handle: RemovableHandle | None = None
         self._run = _Run()
         self._call: _Call | None = None
@@ -268,7 +274,14 @@ class _Watch:
             raise UnsupportedDecoding(
                 "generate was called while the same model generates; wait for the first"
             )
-        plan = read_plan(self._model, _arguments(original, args, kwargs))
+        given = _arguments(original, args, kwargs)
+        plan = read_plan(self._model, given)
+        if stops := [tap._stops for tap in taps if tap._stops is not None]:
+            criterion = _stopping(stops, plan)
+            args, kwargs = (
+                (),
+                given | {"stopping_criteria": [*(given.get("stopping_criteria") or []), criterion]},
+            )
         with ExitStack() as stack:
             stack.callback(self._end_generating)
             inputs = _Shadow(self._model, "prepare_inputs_for_generation", self._watched_inputs)
@@ -322,6 +335,30 @@ class _Shadow:
             del self._owner.__dict__[self._name]
         else:
             self._owner.__dict__[self._name] = self._before
+
+
+class _Stopping:
+    """A stopping criterion of `generate` for the sequences that an observer wants to end."""
+
+    def __init__(self, stops: Sequence[Stops]) -> None:
+        self._stops = stops
+
+    def __call__(self, input_ids: torch.Tensor, scores: object, **_: object) -> torch.Tensor:
+        ended_B = np.logical_or.reduce([stops() for stops in self._stops])
+        return torch.from_numpy(ended_B).to(input_ids.device)
+
+
+def _stopping(stops: Sequence[Stops], plan: GenerationPlan) -> _Stopping:
+    criterion = _Stopping(stops)
+    if len(plan.prompt_BT) > 1:
+        if not plan.pads:
+            raise UnsupportedDecoding(
+                "the host has no padding token, with which a sequence of a batch goes on when a rule stops it; give "
+                "pad_token_id, or generate one sequence at a time"
+            )
+        # generate goes on with padding where a sequence has ended only if some criterion has this name.
+        criterion.eos_token_id = None  # type: ignore[attr-defined]
+    return criterion
 
 
 def _arguments(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -227,7 +227,7 @@ def on_disk(name: PathLike, revision: str | None = None) -> Path | None:
     if _is_local(name) or local_path(name).is_file() or not _may_be_hub_id(os.fspath(name)):
         return _directory(name, revision)
     try:
-        return Path(snapshot_download(os.fspath(name), revision=revision, local_files_only=True))
+        return _snapshot(os.fspath(name), revision, local_files_only=True)
     except (hub_errors.LocalEntryNotFoundError, hub_errors.HFValidationError):
         return None
 
@@ -239,11 +239,7 @@ def _may_be_hub_id(text: str) -> bool:
 def _fetch(hub_id: str, revision: str | None) -> Path:
     title = f"host {quoted(hub_id)}"
     try:
-        return Path(
-            snapshot_download(
-                hub_id, revision=revision, allow_patterns=_HUB_FILES, ignore_patterns=_NOT_THESE
-            )
-        )
+        return _snapshot(hub_id, revision)
     except hub_errors.GatedRepoError as error:
         raise HostError(
             f"{title} is gated: accept its licence at https://huggingface.co/{hub_id}, then type: "
@@ -256,15 +252,34 @@ def _fetch(hub_id: str, revision: str | None) -> Path:
         ) from error
     except hub_errors.RevisionNotFoundError as error:
         raise HostError(f"{title} has no revision {quoted(revision)} on the hub; check it") from error
-    except (hub_errors.LocalEntryNotFoundError, hub_errors.OfflineModeIsEnabled) as error:
-        raise HostError(
-            f"{title} is no directory here, is not in the hub's cache, and the hub cannot be reached; go "
-            "online, or give a directory"
-        ) from error
     except hub_errors.HFValidationError as error:
         raise HostError(f"{title} is neither a directory here nor a hub id; check the spelling") from error
     except (OSError, _TRANSPORT) as error:
-        raise HostError(f"{title} cannot be fetched from the hub ({one_line(error)}); try again") from error
+        raise HostError(f"{title} {_why_not(error)}") from error
+
+
+def _snapshot(hub_id: str, revision: str | None, **options: Any) -> Path:
+    # Both times the same files: asked for all, a cache that holds what a host needs counts as incomplete.
+    found = snapshot_download(
+        hub_id, revision=revision, allow_patterns=_HUB_FILES, ignore_patterns=_NOT_THESE, **options
+    )
+    return Path(found)
+
+
+def _why_not(error: Exception) -> str:
+    """Why the hub's files cannot be had, and what to do."""
+    from lenses.transfer import brief, may_pass
+
+    said = error.__cause__ if isinstance(error, hub_errors.LocalEntryNotFoundError) else error
+    if isinstance(said, hub_errors.HfHubHTTPError):
+        advice = "try again" if may_pass(said) else "check the name, or type: hf auth login"
+        return f"cannot be fetched from the hub ({brief(said)}); {advice}"
+    if not isinstance(error, hub_errors.LocalEntryNotFoundError | hub_errors.OfflineModeIsEnabled):
+        return f"cannot be fetched from the hub ({brief(error)}); try again"
+    here = "is no directory here, all of it is not in the hub's cache, and"
+    if hub_constants.HF_HUB_OFFLINE:
+        return f"{here} HF_HUB_OFFLINE is set; unset it, or give a directory"
+    return f"{here} the hub cannot be reached; go online, or give a directory"
 
 
 _TRANSPORT = hub_errors.HfHubHTTPError.__bases__[0]

@@ -9,6 +9,9 @@ Two settings let events come later. `read_every`: generated rows are left unread
 scored together. `deferred`: an event is emitted without the families that are not in memory, and once more, at
 revision 1, when they came (see `kept`). Neither changes what an event says in the end.
 
+Rules (see `rules`) are looked at when a row has been scored. One that stops ends its sequence there: `generate` is
+asked to, and takes one more token, which the row predicted. Functions are called when the events are out.
+
 Knows nothing about module hooks (see `hook`), tiers, or how events are shown.
 
 Shapes: B sequences of the running batch, T columns of this forward, D hidden size, R rows, P rows that are scored.
@@ -16,7 +19,7 @@ Shapes: B sequences of the running batch, T columns of this forward, D hidden si
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import Any, Self
 
@@ -32,13 +35,14 @@ from runtime.clock import NO_CLOCK, Clock, Component
 from runtime.config import MonitorConfig
 from runtime.counts import CacheStats
 from runtime.engine import Engine
-from runtime.events import Coverage, Event, EventQueue, Phase, Run, Sink, State
+from runtime.events import Coverage, Event, EventQueue, Phase, Run, Sink, State, scores_of
 from runtime.generate import Prompt, stream
 from runtime.hook import Forward, Tap
 from runtime.kept import KeptRows
 from runtime.plan import GenerationPlan
 from runtime.rows import Row, UnreadRows
 from runtime.rows import Sequence as RowSequence
+from runtime.rules import Met, Runs, check_rules
 from runtime.table import to_frame
 
 _NOT_SCORED = Coverage(expected=0, scored=0, pending=0, failed=0, cut=0)
@@ -88,7 +92,8 @@ class Monitor:
             print(event.next_token, event.top(5))
 
     Settings are those of `MonitorConfig`, by name; a `clock` times what happens in each of the host's steps. Raises
-    BudgetError where the budgets cannot hold the base, and PackIntegrityError where a base family is damaged.
+    BudgetError where the budgets cannot hold the base, PackIntegrityError where a base family is damaged, and for rules
+    ConceptNotFound, or ConfigError where a lens is not calibrated.
     """
 
     def __init__(
@@ -104,7 +109,12 @@ class Monitor:
         self.pack = pack
         self.config = config or MonitorConfig(**settings)
         self.clock = clock
+        self.warnings = check_rules(self.config.rules, pack)
+        """What there is to be warned of, a line each: rules on lenses that were not measured, or of grade F."""
         self.engine = Engine(pack, self.config, clock)
+        asked = [pack.hierarchy.concepts[index].id for index in self.engine.asked]
+        self._asked_at = [asked.index(rule.concept) for rule in self.config.rules]
+        self._may_call = True
         self.events = EventQueue(self.config.queue_events)
         self._sinks: list[Sink] = []
         self._counters = Counters()
@@ -130,7 +140,8 @@ class Monitor:
         config = text_config(model)
         self._bos_token = config.bos_token_id
         self._eos_tokens = frozenset(eos_ids_of(model))
-        return Tap(model, self.pack.config.site, self)
+        may_stop = any(rule.action == "stop" for rule in self.config.rules)
+        return Tap(model, self.pack.config.site, self, stops=self._stops if may_stop else None)
 
     def stream(
         self, model: torch.nn.Module, tokenizer: Any, prompt: Prompt, **generate: Any
@@ -195,7 +206,7 @@ class Monitor:
         if plan is not None:
             self._eos_tokens = frozenset(plan.eos_ids)
             for sequence in self._batch:  # a run may go on from the cache of the one before
-                sequence.ended = False
+                sequence.ended = sequence.is_stopped = False
 
     def tokens_fed(self, token_BT: NDArray[np.int64], mask_BT: NDArray[np.bool_], begins: bool) -> None:
         """A forward begins: its first real token of a sequence is what followed that sequence's last row."""
@@ -221,6 +232,7 @@ class Monitor:
         with self._lens_time(), self.clock.part(Component.HOOK):
             if forward.begins:
                 self._batch = [self._begin_sequence() for _ in forward.token_BT]
+                self._may_call = True
             rows, at = self._see(forward)
             columns = self._unread.columns + forward.token_BT.shape[1]
             if columns < self.config.read_every and all(row.phase == "generation" for row in rows):
@@ -244,7 +256,7 @@ class Monitor:
     def _begin_sequence(self) -> RowSequence:
         number = self._counters.sequences
         self._counters.sequences += 1
-        return RowSequence(number, Pool(self.pack.config.input))
+        return RowSequence(number, Pool(self.pack.config.input), Runs(self.config.rules))
 
     def _finish_batch(self) -> None:
         """Nothing more comes of this batch: emit whatever is left of it, complete."""
@@ -264,12 +276,15 @@ class Monitor:
         for b, (sequence, tokens, mask) in enumerate(
             zip(self._batch, forward.token_BT, forward.mask_BT, strict=True)
         ):
-            in_prompt = prompt_phase(sequence.fed + np.arange(len(tokens)))
+            in_prompt = prompt_phase(sequence.fed + np.arange(len(tokens) + 1))
+            if self._plan is None:
+                in_prompt[-1] = False  # the prompt is this forward, or is over
             sequence.fed += len(tokens)
             for t in np.flatnonzero(mask):
                 token = int(tokens[t])
                 phase: Phase = "prompt" if in_prompt[t] else "generation"
                 row = Row(sequence, sequence.length, phase, token, self._state(sequence, token))
+                row.predicts = not in_prompt[t + 1]
                 sequence.length += 1
                 self._close(sequence, token)
                 sequence.last = row
@@ -288,6 +303,7 @@ class Monitor:
         with self.clock.part(Component.STATES):
             scored, states_PD = self._input_states(rows, rows_RD)
         self._score(scored, states_PD)
+        self._apply_rules(rows)
         step_ms = (perf_counter() - began_s) * 1e3
         with_scores = [row for row in rows if row.scores is not None]
         for row in with_scores:
@@ -341,6 +357,22 @@ class Monitor:
             for row, scored in zip(prompt_rows, scores, strict=True):
                 row.scores, row.walk = scored, None
 
+    def _apply_rules(self, rows: Sequence[Row]) -> None:
+        """Say at each of these rows what was asked of it and which rules are met, sequence by sequence in order."""
+        if not len(self.engine.asked):
+            return
+        for row in rows:
+            runs = row.sequence.runs
+            if row.state == "non_finite":
+                runs.end()
+            if row.scores is None:
+                continue
+            row.asked = scores_of(self.pack, self.engine.asked, row.scores.asked_A)
+            row.met = runs.push([row.asked[at].probability for at in self._asked_at])
+            if row.predicts and not row.sequence.is_stopped:
+                row.met = tuple(_stopping(met) for met in row.met)
+                row.sequence.is_stopped = any(met.stops for met in row.met)
+
     def _walk(
         self, rows: Sequence[Row], states_PD: Floats, phase: Phase, *, read_ahead: bool = False
     ) -> None:
@@ -361,7 +393,8 @@ class Monitor:
         if row is None:
             return False
         row.next_token, row.is_closed = next_token, True
-        ends = generated and not sequence.ended and next_token in self._eos_tokens
+        eos = generated and next_token in self._eos_tokens
+        ends = not sequence.ended and (eos or sequence.is_stopped)
         sequence.ended |= ends
         return ends
 
@@ -370,17 +403,27 @@ class Monitor:
         with self.clock.part(Component.EVENTS):
             for row in self._kept.take_complete():
                 if row.is_emitted:  # else it is complete before its first event is due
-                    self._emit_row(row)
+                    self._emit(self._event(row))
             ready = [row for row in self._rows if row.is_read and row.is_closed]
             self._rows = [row for row in self._rows if not (row.is_read and row.is_closed)]
-            for row in ready:
-                self._emit_row(row)
+            if self.config.prompt_events == "off":
+                ready = [row for row in ready if row.phase == "generation"]
+            events = [self._event(row) for row in ready]
+            for row, event in zip(ready, events, strict=True):
+                row.is_emitted = True
+                self._emit(event)
+        self._call([event for event in events if event.met])
 
-    def _emit_row(self, row: Row) -> None:
-        if row.phase == "generation" or self.config.prompt_events != "off":
-            event = self._event(row)
-            row.is_emitted = True
-            self._emit(event)
+    def _call(self, events: Sequence[Event]) -> None:
+        """Give these events to the functions of the rules that are met."""
+        for event in events:
+            for met in event.met:
+                if met.rule.call is not None and self._may_call:
+                    self._may_call = (
+                        False  # should it raise, the events of what is left of the run are not for it
+                    )
+                    met.rule.call(event)
+                    self._may_call = True
 
     def _event(self, row: Row) -> Event:
         none = np.empty(0, np.int32), np.empty(0, np.float32)
@@ -406,7 +449,13 @@ class Monitor:
                 origins["hot"], origins["warm"], origins["cold"], row.step_ms, revision=int(row.is_emitted)
             ),
             pack=self.pack,
+            asked=row.asked,
+            met=row.met,
         )
+
+    def _stops(self) -> NDArray[np.bool_]:
+        """[B] which sequences of the running batch a rule has ended."""
+        return np.array([sequence.is_stopped for sequence in self._batch], np.bool_)
 
     def _parent_of(self, family: int) -> str:
         parent = self.pack.hierarchy.families[family].parent
@@ -427,17 +476,21 @@ class Monitor:
             sink(event)
 
 
+def _stopping(met: Met) -> Met:
+    return replace(met, stops=met.rule.action == "stop")
+
+
 def check_host(pack: LensPack, model: torch.nn.Module) -> None:
     """Raise PackMismatch where the pack was made for another host, as `Monitor.attach` does."""
     made_for, found = pack.config.host, host_id(model)
     if found is not None and not is_same_host(found, made_for.id):
         raise PackMismatch(
-            f"the pack {pack.path.name} was made for the host {made_for.id}, this is {found}; "
+            f"the pack {pack.name} was made for the host {made_for.id}, this is {found}; "
             "give the host that it was made for, or a pack made for this one"
         )
     check_fits(model, pack.config.site, made_for.hidden_size)
     if (blocks := len(blocks_of(model))) != made_for.blocks:
         raise PackMismatch(
-            f"the pack {pack.path.name} was made for a host of {made_for.blocks} blocks, this one has "
+            f"the pack {pack.name} was made for a host of {made_for.blocks} blocks, this one has "
             f"{blocks}; give the host that it was made for, or a pack made for this one"
         )

@@ -48,6 +48,7 @@ def event_html(event: Event) -> str:
     if coverage.pending:
         count += f", {coverage.pending} to come"
     notes = [what, count if event.state == "ok" else f"{count}: {event.state}"]
+    notes += [f"rule met: {met.rule}" for met in event.met]
     if event.failed:
         notes.append(f"could not be read: {', '.join(event.failed)}")
     table = f'<table style="border-collapse:collapse;border:0">{"".join(rows)}</table>' if rows else ""

@@ -146,6 +146,7 @@ def about_rows(pack: "LensPack") -> Rows:
     host, lens = config.host, config.lens
     return [
         ["path", one_line(pack.path)],
+        *([["hub", pack.hub_source]] if pack.hub_source is not None else []),
         ["host", f"{host.id}{f' at revision {host.revision}' if host.revision else ''}"],
         ["", f"{host.blocks} blocks, hidden size {host.hidden_size}, {host.dtype}"],
         ["travels with it", "yes, in host/" if config.host_files else "no"],

@@ -27,6 +27,8 @@ class GenerationPlan:
     """Prompt ids, padding included, a row a sequence that will run (`num_return_sequences` of each)."""
     eos_ids: tuple[int, ...]
     """Ids that end a sequence when generated. They may occur inside the prompt, where they end nothing."""
+    pads: bool = True
+    """Whether there is a token that sequences which have ended go on with."""
 
     @property
     def prompt_length(self) -> int:
@@ -98,7 +100,8 @@ def read_plan(model: Any, given: dict[str, Any]) -> GenerationPlan:
         _check_stops(config, criteria)
     for criterion in criteria:
         eos_ids |= ids_of(getattr(criterion, "eos_token_id", None))
-    return GenerationPlan(prompt_BT, tuple(sorted(eos_ids)))
+    pads = config.pad_token_id is not None or config.eos_token_id is not None
+    return GenerationPlan(prompt_BT, tuple(sorted(eos_ids)), pads)
 
 
 def _compiles(model: Any, config: Any, cache: Any) -> bool:

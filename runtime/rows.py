@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from lenses.state import Floats, Pool
-from runtime.events import Phase, State
+from runtime.events import Phase, Score, State
+from runtime.rules import Met, Runs
 from runtime.walk import Scores, Walk
 
 
@@ -26,9 +27,13 @@ class Row:
     token: int
     state: State
     """`ok` may yet turn out to be `non_finite` when the row is read."""
+    predicts: bool = True
+    """Whether the token that follows is generated: else it is the prompt's."""
     scores: Scores | None = None
     walk: Walk | None = None
     """The walk behind `scores`, while it waits for families."""
+    asked: tuple[Score, ...] = ()
+    met: tuple[Met, ...] = ()
     step_ms: float = 0.0
     next_token: int | None = None
     is_read: bool = False
@@ -42,10 +47,13 @@ class Sequence:
 
     number: int
     pool: Pool
+    runs: Runs
     length: int = 0
     fed: int = 0
     """Columns of the batch that have gone by, padding included."""
     ended: bool = False
+    is_stopped: bool = False
+    """A rule has said that it is to end with the token that follows its last row."""
     last: Row | None = None
     """The row whose next token is not known yet."""
 

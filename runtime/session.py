@@ -9,6 +9,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from runtime.alarms import Alarms
+from runtime.rules import Rule
 from runtime.transcript import Transcript, Word
 from runtime.trend import Trend
 
@@ -79,19 +80,37 @@ class Session:
     pace: Pace = field(default_factory=Pace)
     alarms: Alarms | None = None
     """Counts alarms, where a budget for them was asked for."""
+    rules: Sequence[Rule] = ()
+    """What is looked for, and counted as it is met."""
     view_ms: float | None = field(default=None, init=False)
     """Processor time that a live view has taken; None where there is none."""
     events: int = field(default=0, init=False)
     """Events that were taken in, one a position."""
+    _met_at: dict[Rule, set[int]] = field(default_factory=dict, init=False)
+    """Positions at which rules were met."""
+    _stopped_by: set[Rule] = field(default_factory=set, init=False)
 
     def add(self, event: "Event") -> list[Word]:
         """Take an event in, or a later revision of one; returns the words that it speaks for."""
         self.events += not event.run.revision
+        for met in event.met:
+            self._met_at.setdefault(met.rule, set()).add(event.position)
+            if met.stops:
+                self._stopped_by.add(met.rule)
         for trend in self.trends:
             trend.add(event)
         if self.alarms is not None:
             self.alarms.add(event)
         return self.transcript.add(event)
+
+    def rule_facts(self) -> list[str]:
+        """What became of each rule."""
+        facts = []
+        for rule in dict.fromkeys(self.rules):
+            count = len(self._met_at.get(rule, ()))
+            fact = f"{rule}: met at {count} position{'' if count == 1 else 's'}"
+            facts.append(f"{fact}, ended the text" if rule in self._stopped_by else fact)
+        return facts
 
     def facts(self) -> list[str]:
         """Where the run stands, as short statements: tokens, time, tiers, memory, and whatever went wrong."""
@@ -111,6 +130,7 @@ class Session:
             facts.insert(2, f"view {self.view_ms / max(1, self.events):.1f} ms a token")
         if self.alarms is not None:
             facts.append(str(self.alarms))
+        facts += self.rule_facts()
         failed = sum(phase.failed for phase in phases)
         if failed:
             facts.append(f"{failed} families could not be read")

@@ -158,7 +158,8 @@ class Tiers:
 
     `turns` is to be told what is wanted; both tiers follow it.
 
-    `base` families count in the hot tier from the start and never come through here. `promotions` (warm to
+    `base` families count in the hot tier from the start and never come through here, and so do `aside_bytes` of what
+    else their owner holds. `promotions` (warm to
     hot), `demotions` (hot to warm) and `evictions` (out of memory) count families.
     """
 
@@ -172,6 +173,7 @@ class Tiers:
         warm_budget_bytes: int,
         copies: bool,
         cuda: bool,
+        aside_bytes: int = 0,
     ) -> None:
         self._read_bytes = read_bytes
         self._copies = copies
@@ -179,7 +181,7 @@ class Tiers:
         # PyTorch's allocators: CUDA memory comes in multiples of 512 bytes, pinned memory in powers of two.
         self._hot_bytes = [-(-size // 512) * 512 if cuda else size for size in read_bytes]
         self._warm_bytes = [1 << (size - 1).bit_length() if cuda and size else size for size in read_bytes]
-        base_bytes = sum(size for family, size in enumerate(self._hot_bytes) if family in base)
+        base_bytes = aside_bytes + sum(size for f, size in enumerate(self._hot_bytes) if f in base)
         self.largest_bytes = max((b for f, b in enumerate(self._hot_bytes) if f not in base), default=0)
         self.turns = Turns(levels, read_bytes)
         self.hot = TierStore(hot_budget_bytes, self.turns, base_bytes=base_bytes)

@@ -3,7 +3,7 @@
 A walk goes down a level at a time: only when all families of a level are in (or have failed) are their children ranked,
 so what it gets does not depend on when they came. Knows nothing about who scores, fetches or chooses.
 
-Shapes: C what lenses read of a state.
+Shapes: C what lenses read of a state, A concepts that are scored beside the walk.
 """
 
 from dataclasses import dataclass, field
@@ -48,6 +48,8 @@ class Scores(Scored):
     pending_lenses: int = 0
     """Lenses that are wanted and whose families are not here yet; 0 once the walk is complete."""
     cut: int = 0
+    asked_A: Floats = field(default_factory=lambda: np.empty(0, np.float32))
+    """Logits of the concepts that are scored beside the walk: see `Engine.asked`."""
     origins: dict[str, int] = field(default_factory=lambda: {"hot": 0, "warm": 0, "cold": 0})
 
     def ordered(self) -> tuple[NDArray[np.int32], Floats]:

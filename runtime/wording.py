@@ -12,6 +12,7 @@ from rich.text import Text
 from lenses.text import is_plain, one_line
 from runtime.alarms import Alarms
 from runtime.branches import GREY, format_probability
+from runtime.rules import Met
 from runtime.transcript import Word
 from runtime.trend import Reading, Trend
 
@@ -36,6 +37,7 @@ def format_word(
         notes.append(f"[{event.coverage.pending} lenses to come]")
     if event.coverage.failed:
         notes.append(f"[{event.coverage.failed} lenses not scored: {', '.join(event.failed) or event.state}]")
+    notes += [f"[{format_met(met)}]" for met in event.met]
     text = f"'{one_line(word.text)}'" if word.text else special_name(tokenizer, word.token)
     tracked = "".join(
         f"{trend.concept.name} {format_reading(trend.read(event)):<{_VALUE}} | " for trend in trends
@@ -43,6 +45,12 @@ def format_word(
     return (
         f"{word.position:5d}  {'read ' if word.is_read else 'wrote'}  {text:<16}  {tracked}{' '.join(notes)}"
     )
+
+
+def format_met(met: Met) -> str:
+    """A rule that is met, in words."""
+    run = f", {met.run} in a row" if met.run > 1 else ""
+    return f"{'stopped by' if met.stops else 'met'}: {met.rule}{run}"
 
 
 def format_reading(reading: Reading | None) -> str:

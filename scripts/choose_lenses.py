@@ -27,6 +27,7 @@ from typing import Any, Literal
 import numpy as np
 from choosing.inputs import Told, compare
 from choosing.journal import Journal
+from choosing.parts import Part, collect_part
 from choosing.variants import BASE_LEVELS, WALKED, Parts, branches, measure, variants
 from data.synsets import labels, synsets_of, tell
 from judging.controls import RIDGE_PENALTY
@@ -36,7 +37,6 @@ from pages.command import make_report
 from pages.files import plain
 from pages.run_record import RunRecord, sha256_of
 from rich.progress import Progress
-from train_lenses import Part, collect_part, read_concepts
 from train_lenses import parse as train_lenses_arguments
 
 from lenses.concept import Hierarchy
@@ -47,6 +47,7 @@ from lenses.importers.wordnet import Synset, WordNet, read_wordnet
 from lenses.training import Samples, TrainingConfig
 from runtime.blocks import block_at
 from runtime.host import Host, load_host
+from runtime.training.sources import read_concepts
 
 POOLINGS = ("token", "ema:0.5", "ema:0.8", "ema:0.9", "ewm:0.8", "ewm:0.9", "ewm:0.95", "mean")
 NORM: Literal["layer"] = "layer"
@@ -90,7 +91,7 @@ def build(arguments: argparse.Namespace, command: Sequence[str], progress: Progr
     wordnet = read_wordnet(arguments.wordnet)
     host = load_host(arguments.host, device="cpu")
     asked = configuration(arguments, host)
-    hierarchy = read_concepts(arguments.concepts)
+    hierarchy = read_concepts(arguments.concepts).hierarchy
     # Now, and not when the first comparison is done.
     block_at(host.model, arguments.site)
     InputConfig(norm=NORM, pooling=arguments.pooling)
@@ -108,7 +109,7 @@ def build(arguments: argparse.Namespace, command: Sequence[str], progress: Progr
         "shipped": {
             "site": shipped.site,
             "pooling": shipped.pooling,
-            "training": asdict(TrainingConfig(widths=shipped.widths, steps=shipped.steps)),
+            "training": asdict(TrainingConfig(widths=widths_of(shipped.widths), steps=shipped.steps)),
         },
         "inputs": list(compare_inputs(bench, hierarchy)),
         "variants": list(compare_variants(bench, some)),
@@ -183,7 +184,7 @@ def compare_variants(bench: Bench, hierarchy: Hierarchy) -> Iterator[Record]:
     """Stage 2: one thing changed at a time; those that were kept are not trained again."""
     common = {name: value for name, value in bench.asked.items() if name != "ridge"}
     arguments = bench.arguments
-    widths = train_lenses_arguments([]).widths
+    widths = widths_of(train_lenses_arguments([]).widths)
     default = TrainingConfig(widths=widths, steps=arguments.steps, seed=arguments.seed)
     parts: Parts | None = None
     for variant in variants(default):
@@ -230,6 +231,11 @@ def collect_parts(bench: Bench, hierarchy: Hierarchy) -> Parts:
     calibrates_X = np.array([calibrates(synset) for synset in synsets_by_part(bench)["validation"]])
     calibrates_S = calibrates_X[validation.samples.text_S]
     return Parts(train, some_of(validation, calibrates_S), some_of(validation, ~calibrates_S))
+
+
+def widths_of(text: str) -> tuple[int, ...]:
+    """The widths in `16-8`."""
+    return tuple(map(int, text.split("-")))
 
 
 def some_of(part: Part, which_S: NDArray[np.bool_]) -> Part:

@@ -25,7 +25,6 @@ from comparing.cost import cost
 from comparing.page import markdown, pictures
 from comparing.quality import Found, Truth, difference, lens_quality, say
 from data.parts import POSITIONS, collect_states, read_part
-from data.served import score_all
 from pages.command import make_report
 from pages.files import plain
 from pages.report_files import json_text, write_report
@@ -39,6 +38,7 @@ from lenses.metrics import SEED, is_measured
 from lenses.pack import LensPack
 from runtime.config import MonitorConfig
 from runtime.host import load_host
+from runtime.training.served import score_all
 
 Record = dict[str, Any]
 DEFAULT_PACKS = (

@@ -42,7 +42,6 @@ from caching.sessions import (
     record,
 )
 from caching.traces import Margin, Step, Walker
-from data.served import score_all
 from pages.command import make_report
 from pages.files import plain
 from pages.report_files import json_text, picture_name, write_report
@@ -58,6 +57,7 @@ from runtime.config import MonitorConfig
 from runtime.counts import CacheStats
 from runtime.engine import Engine
 from runtime.host import load_host
+from runtime.training.served import score_all
 
 ROOT = Path(__file__).parent.parent
 PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "reports/README.md", "NOTICE")

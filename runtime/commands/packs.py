@@ -12,6 +12,12 @@ if TYPE_CHECKING:
 _PACK = typer.Argument(help="A directory, a name of `pack list`, or a hub id.")
 
 
+def register(app: typer.Typer) -> None:
+    """Add the commands to `phoropter pack`."""
+    app.command("show")(show)
+    app.command("report")(report)
+
+
 def show(
     pack: Annotated[str, _PACK],
     concept: Annotated[str | None, typer.Argument(help="A concept's id: show the card of its lens.")] = None,
@@ -54,7 +60,7 @@ def report(
     from runtime.page.lens_report import format_lens_report
 
     opened = LensPack.from_pretrained(resolve_pack(pack))
-    path = out or f"{opened.path.name}-lenses.html"
+    path = out or f"{opened.name}-lenses.html"
     write_atomically(path, format_lens_report(opened))
     print(f"wrote {one_line(path)}: {len(opened.hierarchy)} lenses")
 
@@ -64,7 +70,7 @@ def _show_pack(opened: "LensPack") -> None:
     from runtime.display import print_table
     from runtime.packs import about_rows, alarm_rows, grade_rows, level_rows, metric_rows
 
-    print_table(["pack", one_line(opened.path.name)], about_rows(opened))
+    print_table(["pack", one_line(opened.name)], about_rows(opened))
     print_table(["level", "concepts", "families", "scored"], level_rows(opened))
     print_table(["grade", "means", "lenses"], grade_rows(opened))
     print_table(["a grade is the worst letter of", *LETTERS[:-1]], rule())

@@ -40,7 +40,7 @@ def format_page(
     Raises ConceptNotFound.
     """
     if title is None:
-        title = f"{monitor.pack.config.host.id} · {monitor.pack.path.name}"
+        title = f"{monitor.pack.config.host.id} · {monitor.pack.name}"
     contents = page_contents(monitor, transcript, title=title, pace=pace, facts=facts, tracks=tracks)
     here = files(__package__)
     parts = {

@@ -26,7 +26,7 @@ from runtime.monitor import Monitor, MonitorStats
 from runtime.packs import about_rows, grade_rows
 from runtime.session import Pace, format_bytes
 from runtime.transcript import Transcript, Word
-from runtime.wording import special_name, visible
+from runtime.wording import format_met, special_name, visible
 
 LISTED = 12
 """Most specific concepts that an event lists."""
@@ -107,6 +107,7 @@ def _event(event: Event, seen: NDArray[np.int64], pace: Pace | None) -> dict[str
         "tint": None if strongest is None else number_of(strongest),
         "coverage": [coverage.expected, coverage.scored, coverage.pending, coverage.failed, coverage.cut],
         "failed": list(event.failed),
+        "met": [format_met(met) for met in event.met],
         "tiers": [run.hot, run.warm, run.cold],
         "lens_ms": round(run.step_ms, 3),
         "step_ms": None if step_ms is None else round(step_ms, 3),
@@ -154,7 +155,7 @@ def _facts(
     monitor: Monitor, transcript: Transcript, events: Sequence[Event], facts: Sequence[tuple[str, str]]
 ) -> list[tuple[str, Rows]]:
     grades = ", ".join(f"{count} {name}" for name, _, count in grade_rows(monitor.pack) if count != "0")
-    about = [["pack", monitor.pack.path.name], *about_rows(monitor.pack), ["grades", grades]]
+    about = [["pack", monitor.pack.name], *about_rows(monitor.pack), ["grades", grades]]
     return [
         ("Run", [[name, value] for name, value in facts] + _counts(monitor.stats(), transcript, events)),
         ("Configuration", _configuration(monitor)),
@@ -211,6 +212,7 @@ def _configuration(monitor: Monitor) -> Rows:
         ["missing families", config.missing],
         ["tokens read at a time", f"{config.read_every:,}"],
         ["device of lenses", config.device],
+        *(["rule", str(rule)] for rule in config.rules),
     ]
 
 

@@ -38,7 +38,7 @@ def format_lens_report(pack: "LensPack") -> str:
     def read(name: str) -> str:
         return here.joinpath(name).read_text(encoding="utf-8")
 
-    name = visible(pack.path.name).replace("\n", " ")
+    name = visible(pack.name).replace("\n", " ")
     return filled(
         read("lenses.html"),
         {
@@ -67,7 +67,7 @@ def report_contents(pack: "LensPack") -> dict[str, Any]:
     letters = [grade(concept.metrics) for concept in hierarchy]
     count = Counter(letters)
     return {
-        "name": visible(pack.path.name),
+        "name": visible(pack.name),
         "about": [row for row in about_rows(pack) if row[0] not in _UNSAID],
         "levels": level_rows(pack),
         "grades": [[SIGN.get(letter, letter), means, count[letter]] for letter, means, _ in grade_rows(pack)],

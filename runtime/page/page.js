@@ -114,7 +114,7 @@
     ].join("; ");
     return make("span", {
       role: "option", id: `w${word.index}`, "aria-label": label, "aria-selected": "false", tabIndex: -1,
-      className: ["w", word.isRead && "read", !core && "mark", event?.coverage[3] && "failed"].filter(Boolean).join(" "),
+      className: ["w", word.isRead && "read", !core && "mark", event?.coverage[3] && "failed", event?.met.length && "met"].filter(Boolean).join(" "),
       data: { word: word.index },
     }, core || (word.mark ?? "↵"));
   });
@@ -310,10 +310,10 @@
     if (!event) { $("side-said").textContent = "No event tells of this word."; return; }
     const [expected, scored, pending, failed, cut] = event.coverage;
     const origin = word.isRead ? "active as it was read" : `active before it was written, at position ${event.at}`;
-    $("side-said").textContent = event.state === "ok"
+    $("side-said").textContent = (event.state === "ok"
       ? [`${origin}; ${scored.toLocaleString("en")} of ${data.of.toLocaleString("en")} lenses scored`,
         cut ? `${plural(cut, "family", "families")} beyond the width` : "", pending ? `${pending} pending` : ""].filter(Boolean).join(", ") + "."
-      : `Not scored: ${event.state}.`;
+      : `Not scored: ${event.state}.`) + event.met.map((met) => ` Rule ${met}.`).join("");
     $("side-loud").textContent = `${failed} of ${expected} lenses could not be scored${event.failed.length ? `: those under ${event.failed.map((name) => name || "the top").join(", ")}` : ""}.`;
   }
 

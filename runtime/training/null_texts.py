@@ -87,6 +87,17 @@ def manual(directory: Path = MANUAL, *, limit: int | None = None) -> list[str]:
     return spaced(_texts(map(_page, pages)), limit)
 
 
+def lines(path: Path) -> list[str]:
+    """The texts of a file that has one a line; raises SourceError."""
+    try:
+        found = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SourceError(
+            f"cannot read {one_line(path)}: {one_line(error)}; give gcide, or a file with a text a line"
+        ) from error
+    return [text for line in found if (text := line.strip())]
+
+
 def definition_prose(entry: str) -> str:
     """The definitions of an entry in one line; empty where it was taken from WordNet."""
     if _BORROWED in entry:

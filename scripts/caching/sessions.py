@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from data.synsets import synsets_of
-from data.wordnet_texts import Texts
 from rich.progress import Progress
 
 from lenses.errors import SourceError
 from lenses.importers.wordnet import WordNet
+from lenses.importers.wordnet_texts import Texts
 from lenses.lens import Floats
 from lenses.pack import LensPack
 from lenses.state import input_states

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from data.lens_states import stream
 from rich.progress import Progress
 
 from lenses.bank import Bank
@@ -17,6 +16,7 @@ from lenses.lens import Floats
 from lenses.metrics import Bools, Ints
 from lenses.pack import LensPack
 from runtime.host import Host
+from runtime.training.states import stream
 
 
 @dataclass(slots=True)

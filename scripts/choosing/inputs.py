@@ -15,7 +15,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from data.lens_states import Input, States, stream
 from judging.controls import RIDGE_PENALTY
 from judging.ridge import Moments
 from rich.progress import Progress
@@ -26,6 +25,7 @@ from lenses.lens import Floats
 from lenses.metrics import Bools
 from lenses.training import Samples
 from runtime.host import Host
+from runtime.training.states import Input, States, stream
 
 
 @dataclass(frozen=True, slots=True)

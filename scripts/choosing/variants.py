@@ -17,15 +17,15 @@ from typing import Any
 
 import numpy as np
 from judging.controls import ServedLenses, pack_of
-from judging.expansion_recall import active, best_within, curve
 from judging.thresholds import MOST_SCORED
-from train_lenses import Part, fit_platt_by_part
 
 from choosing.metrics import metrics
-from lenses.calibration import probability
+from choosing.parts import Part
+from lenses.calibration import fit_platt_in_parts, probability
 from lenses.concept import Hierarchy
 from lenses.lens import Floats, Heads
 from lenses.training import TrainingConfig, train
+from runtime.training.walks import active, best_within, curve
 
 VALUES: Mapping[str, tuple[Any, ...]] = {
     "widths": ((8, 8), (16, 8), (32, 16)),
@@ -129,7 +129,7 @@ def measure(
         lenses = ServedLenses(pack_of(trained, hierarchy, training, Path(scratch) / "pack"))
     ids = [concept.id for concept in hierarchy]
     logits_SN = lenses.score(parts.calibration.samples.states_SD, ids)
-    slope, offset, calibrated = fit_platt_by_part(logits_SN, parts.calibration.samples.positive(slice(None)))
+    slope, offset, calibrated = fit_platt_in_parts(logits_SN, parts.calibration.samples.positive(slice(None)))
     heads = replace(trained.heads, platt_slope=slope, platt_offset=offset, calibrated=calibrated)
     samples = parts.measured.samples
     logits_SN = lenses.score(samples.states_SD, ids)

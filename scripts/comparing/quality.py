@@ -14,13 +14,13 @@ Shapes: P positions, X texts, N concepts.
 from dataclasses import asdict, dataclass
 
 import numpy as np
-from judging.expansion_recall import walk
 
 from lenses.calibration import log_odds
 from lenses.lens import Floats
 from lenses.metrics import Bools, Ints, area
 from lenses.pack import LensPack
 from runtime.expansion import Expansion
+from runtime.training.walks import walk
 
 Record = dict[str, object]
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from rich.progress import Progress
 
-from data.lens_states import States, collect
 from data.synsets import labels, synsets_of, tell
 from lenses.importers.wordnet import WordNet
 from lenses.metrics import SEED, Bools
 from lenses.pack import LensPack
 from runtime.host import Host
+from runtime.training.states import States, collect
 
 POSITIONS = 4
 """Sampled positions of a training text, its last aside: what the controls are fitted on."""

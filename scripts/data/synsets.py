@@ -3,15 +3,16 @@
 Shapes: X synsets or texts, N concepts.
 """
 
-import hashlib
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from data.wordnet_texts import Texts
 from lenses.concept import Hierarchy
-from lenses.importers.wordnet import Synset, WordNet, is_held_out
+from lenses.importers.wordnet import Synset, WordNet
+from lenses.importers.wordnet_texts import Texts
+from runtime.training import corpus
+from runtime.training.corpus import Part, with_parents
 
 
 def labels(wordnet: WordNet, synsets: Sequence[Synset], hierarchy: Hierarchy) -> NDArray[np.bool_]:
@@ -22,10 +23,7 @@ def labels(wordnet: WordNet, synsets: Sequence[Synset], hierarchy: Hierarchy) ->
         above = wordnet.ancestors[synset.id] | {synset.id}
         positive_XN[x, [index[one] for one in above if one in index]] = True
     # A branch whose top was left out of the hierarchy hangs under another concept: what is of a child is of its parent.
-    for n in range(len(hierarchy) - 1, -1, -1):
-        if (parent := hierarchy.parents[n]) >= 0:
-            positive_XN[:, parent] |= positive_XN[:, n]
-    return positive_XN
+    return with_parents(positive_XN, hierarchy)
 
 
 def synsets_of(wordnet: WordNet, part: str, sample: int | None = None) -> list[Synset]:
@@ -42,9 +40,6 @@ def tell(wordnet: WordNet, synsets: Sequence[Synset], tellings: int = 1) -> list
     return [texts.document(synset, seed=1, epoch=epoch) for epoch in range(tellings) for synset in synsets]
 
 
-def part_of(synset: Synset) -> str:
+def part_of(synset: Synset) -> Part:
     """`held-out` for the host's held-out tenth; of the rest one in five is for `validation`, four for `train`."""
-    if is_held_out(synset):
-        return "held-out"
-    digest = hashlib.sha256(f"validation:{synset.pos}:{synset.offset:08d}".encode()).digest()
-    return "train" if int.from_bytes(digest, "big") % 5 else "validation"
+    return corpus.part_of(f"{synset.pos}:{synset.offset:08d}")

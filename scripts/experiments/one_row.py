@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from baseline.files import export_baseline, families_scored
 from baseline.system import OneAtATime, Scored
-from data.served import score_all
 from measuring.floor import MemoryFloor
 from measuring.rounds import Variant
 from measuring.turns import turns
@@ -34,6 +33,7 @@ from runtime.clock import Clock, Component, Step
 from runtime.hook import Forward
 from runtime.host import Host
 from runtime.monitor import Monitor
+from runtime.training.served import score_all
 
 CACHED, ALL = "one at a time, cache of 500", "one at a time, all in memory"
 _MODULES = {CACHED: 500, ALL: 1_000_000}

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from data.wordnet_texts import Texts
 from transformers import PreTrainedTokenizerFast
 
 from host.recipe import EOS, PAD, Recipe
 from lenses.importers.wordnet import WordNet, is_held_out
+from lenses.importers.wordnet_texts import Texts
 
 
 class Corpus:

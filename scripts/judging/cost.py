@@ -9,12 +9,12 @@ from contextlib import ExitStack
 import numpy as np
 from measuring.positions import time_positions
 
-from judging.expansion_recall import Point
 from judging.verdicts import Record
 from lenses.lens import Floats
 from lenses.pack import LensPack
 from runtime.config import MonitorConfig
 from runtime.engine import Engine
+from runtime.training.walks import Point
 
 TIMED = 300
 """Positions at which scoring is timed, one by one."""

@@ -10,12 +10,20 @@ import itertools
 from dataclasses import asdict, replace
 
 import numpy as np
-from data.lens_states import States
-from data.served import score_all
 
 from judging.controls import ServedLenses
 from judging.cost import TIMED, configuration_of, cost
-from judging.expansion_recall import (
+from judging.strongest import strongest
+from judging.thresholds import MOST_SCORED
+from judging.verdicts import Record, quantiles
+from lenses.metrics import SEED, Bools
+from lenses.pack import LensPack
+from runtime.config import MonitorConfig
+from runtime.engine import Engine
+from runtime.training.served import score_all
+from runtime.training.states import States
+from runtime.training.walks import (
+    LEAST_RECALL,
     Walked,
     active,
     best_within,
@@ -26,13 +34,6 @@ from judging.expansion_recall import (
     recall,
     walk,
 )
-from judging.strongest import strongest
-from judging.thresholds import LEAST_RECALL, MOST_SCORED
-from judging.verdicts import Record, quantiles
-from lenses.metrics import SEED, Bools
-from lenses.pack import LensPack
-from runtime.config import MonitorConfig
-from runtime.engine import Engine
 
 WALKED = 2000
 """Positions at which the walk is compared with scoring everything."""

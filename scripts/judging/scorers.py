@@ -7,7 +7,6 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from data.lens_states import States
 from data.parts import Part
 
 from judging.bag_of_words import fit as fit_bag_of_words
@@ -17,6 +16,7 @@ from lenses.lens import Floats
 from lenses.metrics import SEED
 from lenses.pack import LensPack
 from lenses.training import Samples
+from runtime.training.states import States
 
 Scorer = Callable[[slice], Floats]
 """Scores [S, lenses] of all tokens of held-out texts for some of the measured lenses."""

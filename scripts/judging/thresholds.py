@@ -5,10 +5,10 @@ Takes a report as its JSON holds it; knows nothing about how the numbers came ab
 
 from typing import Any
 
+from runtime.training.walks import LEAST_RECALL
+
 Record = dict[str, Any]
 
-LEAST_RECALL = 0.90
-"""Of the walk at the defaults."""
 MOST_SCORED = 0.25
 """Share of lenses that the walk scores at a position."""
 

@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
-from judging.thresholds import LEAST_RECALL, MOST_SCORED
+from judging.thresholds import MOST_SCORED
 from judging.verdicts import Record
 
 from pages.tables import number, spread, table
+from runtime.training.walks import LEAST_RECALL
 
 
 def expansion(report: Record, shown: Mapping[str, str]) -> str:

@@ -1,9 +1,8 @@
 """Random lenses: first layers that are drawn a family at a time whenever they are asked for, and heads.
 
 Weights are uniform, with variances that keep the numbers between layers near 1. A lens may have a LayerNorm of its own
-before its first layer; its gain and bias are folded into that layer in fp32, as they are when a real lens is packed:
-
-    W1 (g * x + beta) + b1  =  (W1 * g) x + (W1 beta + b1)
+before its first layer; its gain and bias are folded into that layer (`lenses.fold`), as they are when a real lens is
+packed.
 
 Nothing is trained and nothing is calibrated. Knows nothing about hosts or how often a lens should be active.
 
@@ -22,22 +21,11 @@ import torch
 
 from lenses.concept import Hierarchy
 from lenses.config import LensConfig
+from lenses.fold import fold_layer_norm
 from lenses.lens import Floats, Heads
 
 _SMALL = 0.1
 """Standard deviation of biases, and of what a LayerNorm's gain and bias differ from 1 and 0 by."""
-
-
-def fold_layer_norm(
-    weight_FHD: Floats, bias_FH: Floats, gain_FD: Floats, beta_FD: Floats
-) -> tuple[Floats, Floats]:
-    """First layers `[F, h1, D]` and `[F, h1]` that do to a normalised state what these do after gain and bias.
-
-    The weights are changed in place: a family may be a hundred megabytes.
-    """
-    folded_FH = bias_FH + np.einsum("fhd,fd->fh", weight_FHD, beta_FD)
-    weight_FHD *= gain_FD[:, None, :]
-    return weight_FHD, folded_FH
 
 
 @dataclass(frozen=True, slots=True)

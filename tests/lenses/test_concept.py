@@ -1,5 +1,6 @@
 """Concepts form a forest in one canonical order, and nothing else passes for one."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -238,3 +239,31 @@ def test_a_damaged_file_of_concepts_is_one_line_that_names_it(one_line, raw, par
         Hierarchy.from_jsonl(raw, "some/concepts.jsonl")
     assert caught.type in (PackFormatError, HierarchyError)
     one_line(caught, "some/concepts.jsonl: ", part)
+
+
+ALIASES = {"dog": ["Dog:1", "hound"], "puppy": ["Puppy:2"]}
+
+
+def test_an_alias_finds_the_concept_and_survives_a_round_trip():
+    hierarchy = Hierarchy.build(NODES, aliases=ALIASES)
+    again = Hierarchy.from_jsonl(hierarchy.to_jsonl(), "concepts.jsonl")
+    assert again.concepts == hierarchy.concepts
+    for id, aliases in ALIASES.items():
+        assert {again.index(alias) for alias in aliases} == {again.index(id)}
+    assert b"aliases" not in Hierarchy.build(NODES).to_jsonl(), "a pack without aliases is as it was"
+
+
+@pytest.mark.parametrize("aliases", [["cat"], ["dog"], ["Puppy:2"]])
+def test_an_alias_that_means_two_concepts_is_refused(one_line, aliases):
+    with pytest.raises(HierarchyError) as caught:
+        Hierarchy.build(NODES, aliases=ALIASES | {"dog": aliases})
+    one_line(caught, "alias", aliases[0], "one concept")
+
+
+@pytest.mark.parametrize("aliases", ["Dog:1", 3, ["a\nb"], [""], [None]])
+def test_an_alias_that_is_no_line_of_text_is_refused(one_line, aliases):
+    line = Hierarchy.build([("a", "a", None)]).to_jsonl()
+    told = json.loads(line) | {"aliases": aliases}
+    with pytest.raises(HierarchyError) as caught:
+        Hierarchy.from_jsonl(json.dumps(told).encode() + b"\n", "concepts.jsonl")
+    one_line(caught, "concepts.jsonl", "'a'")

@@ -8,7 +8,7 @@ import torch
 
 from lenses.concept import Hierarchy
 from lenses.lens import Floats, Lens
-from lenses.training import Samples, TrainedLenses, TrainingConfig, incoherence, sample_weights, train
+from lenses.training import Samples, TrainedLenses, TrainingConfig, incoherence, train
 
 HIDDEN = 24
 

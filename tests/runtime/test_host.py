@@ -11,7 +11,6 @@ from typing import Any
 import huggingface_hub
 import pytest
 import torch
-from huggingface_hub import errors as hub_errors
 from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 from transformers import Gemma3ForCausalLM, Gemma3ForConditionalGeneration, SiglipVisionConfig
 from transformers.utils import logging
@@ -148,7 +147,7 @@ def refused(name: Any, **options: Any) -> str:
 def test_a_host_that_is_not_here_is_refused(tmp_path: Path, offline: Path) -> None:
     for name in (tmp_path / "nothing", "./nothing", "a/b/c", ""):
         assert "no host at" in refused(name)
-    assert "the hub cannot be reached" in refused("google/gemma-3-4b-pt")
+    assert "HF_HUB_OFFLINE is set" in refused("google/gemma-3-4b-pt")
     assert "nor a hub id" in refused("two words/host")
     (tmp_path / "file").write_text("")
     assert "is a file" in refused(tmp_path / "file")
@@ -158,32 +157,12 @@ def test_a_directory_has_no_revision(stored: Path) -> None:
     assert "has no revision 'main'" in refused(stored, revision="main")
 
 
-HUB: dict[str, tuple[Callable[[], Exception], str]] = {
-    "gated": (lambda: _response_error(hub_errors.GatedRepoError), "accept its licence .* hf auth login"),
-    "unknown": (lambda: _response_error(hub_errors.RepositoryNotFoundError), "unless it is private"),
-    "no such revision": (lambda: _response_error(hub_errors.RevisionNotFoundError), "no revision 'v9'"),
-    "server error": (lambda: _response_error(hub_errors.HfHubHTTPError), "try again"),
-    "disk full": (lambda: OSError(28, "No space left on device"), "No space left"),
-}
-
-
-def _response_error(kind: Any) -> Exception:
-    error = kind.__new__(kind)  # building one needs a response of the HTTP client's
-    Exception.__init__(error, "a message\nof two lines")
-    return error  # type: ignore[no-any-return]
-
-
-@pytest.mark.parametrize("name", HUB)
-def test_what_the_hub_refuses_is_one_line(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    make, message = HUB[name]
-
+def test_a_disk_that_is_full_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*args: Any, **kwargs: Any) -> str:
-        raise make()
+        raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(host_module, "snapshot_download", fail)
-    with pytest.raises(HostError, match=message) as refusal:
-        load_host("google/gemma-3-4b-pt", revision="v9")
-    assert "\n" not in str(refusal.value)
+    assert "No space left" in refused("google/gemma-3-4b-pt")
 
 
 def _edit(**changes: Any) -> Callable[[Path], None]:

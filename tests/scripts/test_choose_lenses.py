@@ -12,10 +12,10 @@ from choose_lenses import calibrates, main
 from choosing import inputs as ridge_inputs
 from choosing import variants as lens_variants
 from data.synsets import part_of
-from data.wordnet_texts import Texts
 from pages.choices_report import markdown
 
 from lenses.importers.wordnet import Synset, read_wordnet
+from lenses.importers.wordnet_texts import Texts
 from lenses.training import TrainingConfig
 from tests import hosts
 from tests.wordnet_dict import Entry, write

@@ -62,7 +62,14 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def arguments(wordnet: Path, concepts: Path, host: Path, out: Path) -> list[str]:
     given = {"wordnet": wordnet, "concepts": concepts, "host": host, "out": out}
-    settings = {"site": "resid_post.1", "pooling": "ema:0.7", "widths": "4-3", "steps": 60, "tellings": 1}
+    settings = {
+        "site": "resid_post.1",
+        "pooling": "ema:0.7",
+        "widths": "4-3",
+        "steps": 60,
+        "tellings": 1,
+        "null": "",
+    }
     return [f"--{name}={value}" for name, value in (given | settings).items()]
 
 

@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 import torch
 from choosing.inputs import Told, compare, fit
-from data import lens_states
-from data.lens_states import Input, collect, stream
 from judging.controls import RIDGE_PENALTY
 from judging.ridge import Moments
 from rich.progress import Progress
@@ -15,6 +13,8 @@ from rich.progress import Progress
 from lenses.concept import Hierarchy
 from lenses.config import InputConfig
 from runtime.host import Host, load_host
+from runtime.training import states as lens_states
+from runtime.training.states import Input, collect, stream
 from tests import hosts
 
 INPUTS: list[Input] = [

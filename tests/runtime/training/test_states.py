@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from data import lens_states
-from data.lens_states import States, collect, stream
 from rich.progress import Progress
 
 from lenses.config import InputConfig
 from runtime.host import load_host
+from runtime.training import states as lens_states
+from runtime.training.states import States, collect, stream
 from tests import hosts
 
 

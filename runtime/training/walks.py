@@ -22,6 +22,9 @@ from lenses.metrics import Bools, Estimate, Ints
 from runtime.expansion import Expansion
 from runtime.walk import Scores
 
+LEAST_RECALL = 0.90
+"""Of what a walk at a pack's own settings must find."""
+
 
 @dataclass(frozen=True, slots=True)
 class Walked:

@@ -4,7 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from judging.expansion_recall import (
+
+from lenses.bank import Bank
+from lenses.concept import Hierarchy
+from lenses.lens import Floats
+from lenses.pack import LensPack
+from runtime.config import MonitorConfig
+from runtime.engine import Engine
+from runtime.expansion import Expansion
+from runtime.training.walks import (
     Point,
     Recall,
     Walked,
@@ -16,14 +24,6 @@ from judging.expansion_recall import (
     recall,
     walk,
 )
-
-from lenses.bank import Bank
-from lenses.concept import Hierarchy
-from lenses.lens import Floats
-from lenses.pack import LensPack
-from runtime.config import MonitorConfig
-from runtime.engine import Engine
-from runtime.expansion import Expansion
 from tests.packs import make_pack
 
 

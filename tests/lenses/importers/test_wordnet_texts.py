@@ -1,9 +1,9 @@
 """Sentences out of synsets: articles, plurals, casing, and that a text is a function of its seed and epoch."""
 
 import pytest
-from data.wordnet_texts import Texts
 
 from lenses.importers.wordnet import Synset
+from lenses.importers.wordnet_texts import Texts
 
 ARTIFACT, PERSON, FEELING, SUBSTANCE, ANIMAL = 6, 18, 12, 27, 5
 

@@ -1,0 +1,200 @@
+"""Training all lenses of a hierarchy together: one stack, one loop, states computed beforehand.
+
+Every lens sees samples of its own in every step (see `draw`), in the coordinates of `span`, which are folded into the
+layer that reads the state when the lenses are exported: what is served reads plain input states. With validation
+samples each lens keeps its best weights (see `stopping`).
+
+Compact lenses read a projection of the state that is trained with them. Lenses may be distilled: then a teacher's
+probabilities take the labels' place, sample by sample, with the labels' weights.
+
+It knows states and labels, nothing about texts, hosts or files.
+
+Shapes: S samples, B samples that a lens sees in a step, D hidden size, K coordinates, R rows of the projection, N
+lenses, h1 and h2 widths.
+"""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lenses.concept import Hierarchy
+from lenses.lens import Floats, Heads
+from lenses.training.config import TrainingConfig
+from lenses.training.draw import Draw
+from lenses.training.samples import CHUNK, Samples, TrainedLenses, by_family
+from lenses.training.span import Span
+from lenses.training.stack import Stack
+from lenses.training.stopping import Best
+
+_SATURATED = 30.0
+"""A teacher's log-odds beyond are as good as certain."""
+
+
+def train(
+    samples: Samples,
+    hierarchy: Hierarchy,
+    config: TrainingConfig,
+    *,
+    validation: Samples | None = None,
+    device: torch.device | str = "cpu",
+    teacher: Callable[[Floats], Floats] | None = None,
+    progress: Callable[[int, float], None] = lambda step, loss: None,
+) -> TrainedLenses:
+    """Train lenses for every concept; `progress(step, loss)` is called after every step. Deterministic by seed.
+
+    With `validation`, each lens keeps the weights that were best there, and training may end early. `teacher(states_BD)`
+    gives the logits `[B, N]` of lenses that these are to agree with; without it the labels teach.
+    Raises HierarchyError where the samples' labels do not fit the hierarchy.
+    """
+    samples.check(hierarchy)
+    rng = np.random.default_rng(config.seed)
+    torch_rng = torch.Generator().manual_seed(config.seed)
+    parents_N = torch.from_numpy(hierarchy.parents.astype(np.int64)).to(device)
+    span = Span.of(samples, config.span)
+    states_SK = span.coordinates(samples).to(device)
+    draw = Draw(samples, hierarchy, config.batch, config.sibling_weight, rng)
+    stack = Stack(
+        len(hierarchy), states_SK.shape[1], config.widths, config.rank, config.batch, torch_rng, device
+    )
+    taught_SN = None if teacher is None else _teach(samples, teacher, len(hierarchy))
+    gather = _Gather(len(hierarchy), config.batch, states_SK.shape[1], device)
+    best = None
+    if validation is not None:
+        validation.check(hierarchy)
+        best = Best(
+            validation,
+            span.coordinates(validation).to(device),
+            stack,
+            config.batch,
+            config.patience,
+            np.random.default_rng([config.seed, 1]),
+        )
+    optimiser = _optimiser(stack, config)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, config.steps))
+    for step in range(1, config.steps + 1):
+        picked_NB = draw()
+        positive_NB, weight_NB = draw.labels(picked_NB)
+        target_NB = torch.from_numpy(positive_NB).to(device, torch.float32)
+        if taught_SN is not None:
+            lens_N1 = np.arange(len(hierarchy))[:, None]
+            taught_NB = torch.from_numpy(taught_SN[picked_NB, lens_N1]).to(device, torch.float32)
+            target_NB = torch.sigmoid(taught_NB)
+        states_NBK = gather(states_SK, torch.from_numpy(picked_NB).to(device))
+        if config.dropout:
+            # The same numbers are left out for all lenses: they do not know of each other, and dice are slow.
+            keep_BK = torch.rand(states_NBK.shape[1:], generator=torch_rng) >= config.dropout
+            states_NBK *= keep_BK.to(device) / (1 - config.dropout)
+        logits_NB = stack.score(states_NBK).requires_grad_()
+        loss = _loss(logits_NB, target_NB, torch.from_numpy(weight_NB).to(device))
+        if config.coherence:
+            loss = loss + config.coherence * _incoherence(logits_NB, parents_N, draw)
+        (slope_NB,) = torch.autograd.grad(loss, logits_NB)
+        stack.backward(states_NBK, slope_NB)
+        optimiser.step()
+        schedule.step()
+        progress(step, float(loss.detach()) / len(hierarchy))
+        if best is not None and (step % config.check_every == 0 or step == config.steps):
+            if not best.look(gather):
+                break
+    if best is not None:
+        best.restore()
+    return _export(stack, hierarchy, span)
+
+
+def incoherence(logits_BN: torch.Tensor, parents_N: torch.Tensor) -> torch.Tensor:
+    """Mean over samples of the summed squares of what logits are above the parent's; 0 where none is.
+
+    A text of a concept is one of its parent's, so a lens that is surer than its parent's contradicts it; and a walk
+    down the hierarchy never comes to it.
+    """
+    child_N = torch.nonzero(parents_N >= 0).squeeze(1)
+    above = torch.relu(logits_BN[:, child_N] - logits_BN[:, parents_N[child_N]])
+    return above.square().sum() / len(logits_BN)
+
+
+def _incoherence(logits_NB: torch.Tensor, parents_N: torch.Tensor, draw: Draw) -> torch.Tensor:
+    """`incoherence` over the samples that a lens and its parent have both seen."""
+    child = torch.nonzero(parents_N >= 0).squeeze(1)
+    general, own = draw.general, draw.own
+    of_child, of_parent = logits_NB[child], logits_NB[parents_N[child]]
+    seen_by_child = torch.cat([of_child[:, :general], of_child[:, general + own :]], dim=1)
+    above = torch.relu(seen_by_child - of_parent[:, : general + own])
+    return above.square().sum() / (general + own)
+
+
+def _loss(logits_NB: torch.Tensor, target_NB: torch.Tensor, weight_NB: torch.Tensor) -> torch.Tensor:
+    each = torch.nn.functional.binary_cross_entropy_with_logits(
+        logits_NB, target_NB, weight=weight_NB, reduction="sum"
+    )
+    return each / logits_NB.shape[1]
+
+
+class _Gather:
+    """Collects the states of each lens's samples into one array that is used again and again."""
+
+    def __init__(self, lenses: int, batch: int, coordinates: int, device: torch.device | str) -> None:
+        self._states_NBK = torch.empty(lenses, batch, coordinates, device=device)
+
+    def __call__(self, states_SK: torch.Tensor, index_NB: torch.Tensor) -> torch.Tensor:
+        torch.index_select(states_SK, 0, index_NB.flatten(), out=self._states_NBK.flatten(0, 1))
+        return self._states_NBK
+
+
+def _teach(samples: Samples, teacher: Callable[[Floats], Floats], lenses: int) -> NDArray[np.float16]:
+    """[S, N] what the teacher says of every sample."""
+    said_SN = np.empty((len(samples.text_S), lenses), np.float16)
+    for start in range(0, len(said_SN), CHUNK):
+        some = slice(start, start + CHUNK)
+        states = np.ascontiguousarray(samples.states_SD[some], np.float32)
+        said_SN[some] = np.clip(teacher(states), -_SATURATED, _SATURATED)
+    return said_SN
+
+
+def _optimiser(stack: Stack, config: TrainingConfig) -> torch.optim.Optimizer:
+    decayed = [weight for name, weight in stack.weights.items() if not name.startswith("bias")]
+    undecayed = [weight for name, weight in stack.weights.items() if name.startswith("bias")]
+    return torch.optim.AdamW(
+        [
+            {"params": decayed, "weight_decay": config.weight_decay},
+            {"params": undecayed, "weight_decay": 0.0},
+        ],
+        lr=config.learning_rate,
+        betas=(0.9, 0.99),
+        fused=True,  # one pass over the weights instead of ten
+    )
+
+
+def _rate(step: int, steps: int) -> float:
+    """Warm-up, then half a cosine down to a fiftieth."""
+    warm_up = max(1, min(100, steps // 10))
+    return min(1.0, (step + 1) / warm_up) * (0.02 + 0.98 * (1 + math.cos(math.pi * step / steps)) / 2)
+
+
+def _export(stack: Stack, hierarchy: Hierarchy, span: Span) -> TrainedLenses:
+    """Fold the coordinates into the layer that reads the state, in fp32, and cut first layers into families."""
+    of = {name: weight.detach().cpu() for name, weight in stack.weights.items()}
+    weight1, bias1 = of["weight1"].flatten(0, 1), of["bias1"]
+    projection = None
+    if "projection" in of:
+        projection, at_mean = span.fold(of["projection"])
+        bias1 = bias1 - (weight1 @ at_mean).view_as(bias1)
+    else:
+        weight1, at_mean = span.fold(weight1)
+        bias1 = bias1 - at_mean.view_as(bias1)
+    count = len(hierarchy)
+    later = {
+        name: None if stack.is_linear else of[name].numpy()
+        for name in ("weight2", "bias2", "weight3", "bias3")
+    }
+    heads = Heads(
+        bias1=bias1.numpy(),
+        **later,
+        platt_slope=np.ones(count, np.float32),
+        platt_offset=np.zeros(count, np.float32),
+        calibrated=np.zeros(count, np.bool_),
+        projection=None if projection is None else projection.numpy(),
+    )
+    return TrainedLenses(by_family(weight1, hierarchy, bias1.shape[1]), heads)

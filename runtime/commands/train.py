@@ -1,0 +1,272 @@
+"""`phoropter train`: from concepts and texts to a pack."""
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lenses.errors import ConfigError
+from lenses.text import one_line, quoted
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from runtime.host import Host
+    from runtime.training.recipe import Recipe, Texts
+    from runtime.training.sources import Concepts
+    from runtime.training.workers import Workers
+
+_WIDTHS: dict[str, tuple[int, int] | tuple[()]] = {"mlp": (128, 64), "compact": (16, 8), "linear": ()}
+_SITES_AT = (0.4, 0.6, 0.8)
+"""Of the way through the host: the sites that are compared where none is given."""
+_POOLINGS = ("token", "ewm:0.9")
+_WORDNET = "/usr/share/wordnet"
+_LONG = 3
+"""Tellings of a synset that make one long text."""
+_NULL_TEXTS = 4000
+
+
+def train(
+    model: Annotated[str, typer.Option(help="Host: a directory, a hub id, or random:SHAPE.")],
+    concepts: Annotated[
+        str, typer.Option(metavar="FILE", help='Concepts, one a line: {"id", "name", "parent"}.')
+    ],
+    texts: Annotated[
+        str,
+        typer.Option(
+            metavar="SOURCE",
+            help='A file of lines {"text", "concepts"} or {"concept", "positive", "negative"}; wordnet or '
+            'wordnet:DIR for its definitions; host to have the host write texts, from a "definition" in the concepts.',
+        ),
+    ],
+    out: Annotated[str, typer.Option(metavar="DIR", help="The pack to make.")],
+    revision: Annotated[str | None, typer.Option(help="Of the host on the hub.")] = None,
+    kind: Annotated[str, typer.Option(help="mlp, linear (closed form, seconds) or compact.")] = "mlp",
+    widths: Annotated[
+        str | None, typer.Option(help="Of the two hidden layers. Default: 128-64, 16-8 for compact.")
+    ] = None,
+    rank: Annotated[int, typer.Option(help="Rows of the projection that compact lenses share.")] = 256,
+    site: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Tensor to watch, such as resid_post.15; given again: the best of them on validation texts. "
+            "Default: of three, at 40, 60 and 80 per cent of the way."
+        ),
+    ] = None,
+    pooling: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="token, mean, ema:A or ewm:A; given again: the best. Default: of token and ewm:0.9."
+        ),
+    ] = None,
+    steps: Annotated[int, typer.Option(help="Steps of training at the most.")] = 2000,
+    positions: Annotated[int, typer.Option(help="Sampled positions of a text, its last aside.")] = 4,
+    tellings: Annotated[int, typer.Option(help="Ways in which a text of WordNet is told.")] = 2,
+    dtype: Annotated[str, typer.Option(help="How first layers are stored: bf16, fp32 or int8.")] = "bf16",
+    other: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="Texts in another style, lines as above, to measure lenses on as well."
+        ),
+    ] = None,
+    null: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SOURCE",
+            help="Texts of another kind, to count false alarms on: a text a line, or gcide for Debian's dictionary.",
+        ),
+    ] = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PACK", help="A pack of the same concepts whose probabilities take the labels' place."
+        ),
+    ] = None,
+    with_host: Annotated[
+        bool, typer.Option("--with-host", help="Put the host's files into the pack: for small hosts.")
+    ] = False,
+    states: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR",
+            help="Keep the host's states there, for another pack from the same texts. Default: beside the pack, "
+            "removed when it is done; a run that was stopped goes on from them.",
+        ),
+    ] = None,
+    processes: Annotated[
+        int, typer.Option(help="Processes that read texts together; start them with torchrun.")
+    ] = 1,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            help="cpu, cuda, cuda:1 and so on, or auto to spread the host. Default: the best there is."
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Makes everything repeatable.")] = 0,
+) -> None:
+    """Make a lens pack for a model: read texts with it, train a lens a concept, calibrate and measure them all.
+
+    A stop loses little: type the same command again. Nothing is seen under the pack's name before it is whole.
+
+    \b
+    Examples:
+      phoropter train --model google/gemma-3-4b-pt --concepts concepts.jsonl --texts texts.jsonl --out lens_packs/mine
+      phoropter train --model random:gemma-3-270m --concepts c.jsonl --texts t.jsonl --kind linear --out /tmp/try
+      phoropter train --model google/gemma-3-1b-pt --concepts lens_packs/wordnet-mini.concepts.jsonl --texts wordnet \\
+          --null gcide --out lens_packs/wordnet-1b
+      torchrun --nproc-per-node 2 --no-python phoropter train --processes 2 ...
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from lenses.files import local_path
+    from lenses.writer import refuse_to_replace
+    from runtime.training.recipe import Teacher, train_pack
+    from runtime.training.sources import read_concepts
+    from runtime.training.workers import Workers
+
+    if kind not in _WIDTHS:
+        raise ConfigError(f"--kind {quoted(kind)} is unknown; give mlp, linear or compact")
+    target = local_path(out)
+    beside = target.absolute().parent / f".{target.name}.states"
+    refuse_to_replace(target)
+    workers = Workers.join(processes, on_cpu=device == "cpu")
+    read = read_concepts(concepts)
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=Console(stderr=True), disable=not workers.is_first) as progress:
+        host = _load(model, revision, device, workers)
+        directory = beside if states is None else local_path(states)
+        given = _texts(texts, other, null, tellings, host, read, directory, workers, seed, progress)
+        recipe = _recipe(host, kind, widths, rank, site, pooling, steps, positions, dtype, seed)
+        if with_host and host.path is None:
+            raise ConfigError(
+                f"the host {one_line(model)} has no files that could travel; leave out --with-host"
+            )
+        pack = train_pack(
+            target,
+            host,
+            read.hierarchy,
+            given,
+            recipe,
+            workers=workers,
+            states=directory,
+            progress=progress,
+            teacher=None if teacher is None else Teacher(Path(teacher), read.hierarchy),
+            host_dir=host.path if with_host else None,
+        )
+    if pack is not None:
+        shutil.rmtree(beside, ignore_errors=True)
+        print(
+            f"wrote {one_line(pack.path)} ({pack.identity[:12]}); look at it: phoropter pack show {one_line(out)}"
+        )
+
+
+def _load(model: str, revision: str | None, device: str | None, workers: "Workers") -> "Host":
+    """The host; of several processes each has it on an accelerator of its own."""
+    from runtime.host import load_host
+
+    if device is None and workers.count > 1:
+        device = str(workers.state.device)
+    return load_host(model, revision=revision, device=device)
+
+
+def _texts(
+    source: str,
+    other: str | None,
+    null: str | None,
+    tellings: int,
+    host: "Host",
+    concepts: "Concepts",
+    directory: Path,
+    workers: "Workers",
+    seed: int,
+    progress: "Progress",
+) -> "Texts":
+    """What to learn from and to judge by, as the options name it."""
+    from lenses.importers.wordnet import read_wordnet
+    from runtime.training.recipe import Texts
+    from runtime.training.sources import read_texts, wordnet_questions, wordnet_texts
+    from runtime.training.written import written_texts
+
+    others = {} if other is None else {"style": read_texts(other, concepts.hierarchy)}
+    if source == "host":
+        if workers.is_first:
+            written_texts(host, concepts, directory, seed, progress)
+        workers.wait()
+        corpus = written_texts(host, concepts, directory, seed, progress)
+        about = f"written by {host.id} from definitions"
+    elif source == "wordnet" or source.startswith("wordnet:"):
+        wordnet = read_wordnet(Path(source.partition(":")[2] or _WORDNET))
+        corpus = wordnet_texts(wordnet, tellings)
+        others = {
+            "style": wordnet_questions(wordnet),
+            "length": wordnet_texts(wordnet, _LONG).joined(),
+        } | others
+        about = "WordNet 3.0 noun definitions and examples"
+    else:
+        corpus, about = read_texts(source, concepts.hierarchy), Path(source).name
+    return Texts(corpus, others, _null(null), {"texts": about, "null": null})
+
+
+def _null(source: str | None) -> list[str]:
+    """The texts of the null corpus."""
+    from runtime.training.null_texts import gcide, lines
+
+    if source is None:
+        return []
+    return gcide(limit=_NULL_TEXTS) if source == "gcide" else lines(Path(source))
+
+
+def _recipe(
+    host: "Host",
+    kind: str,
+    widths: str | None,
+    rank: int,
+    sites: list[str] | None,
+    poolings: list[str] | None,
+    steps: int,
+    positions: int,
+    dtype: str,
+    seed: int,
+) -> "Recipe":
+    from lenses.config import InputConfig
+    from lenses.training import TrainingConfig
+    from runtime.blocks import block_at, blocks_of
+    from runtime.training.recipe import Recipe
+
+    blocks = len(blocks_of(host.model))
+    sites = sites or list(dict.fromkeys(f"resid_post.{int(blocks * share)}" for share in _SITES_AT))
+    for site in sites:
+        block_at(host.model, site)
+    training = TrainingConfig(
+        widths=_parse_widths(widths, kind),
+        rank=rank if kind == "compact" else None,
+        steps=steps,
+        seed=seed,
+    )
+    return Recipe(
+        inputs=tuple(
+            (site, InputConfig(norm="layer", pooling=pooling))
+            for site in sites
+            for pooling in poolings or _POOLINGS
+        ),
+        kind=kind,  # type: ignore[arg-type]  # checked by `train`
+        dtype=dtype,  # type: ignore[arg-type]  # LensConfig says what it may be
+        training=training,
+        positions=positions,
+        seed=seed,
+    )
+
+
+def _parse_widths(widths: str | None, kind: str) -> tuple[int, int] | tuple[()]:
+    """Of the hidden layers; raises ConfigError."""
+    if widths is None:
+        return _WIDTHS[kind]
+    parts = widths.split("-")
+    if kind == "linear" or len(parts) != 2 or not all(part.isdigit() and int(part) for part in parts):
+        raise ConfigError(
+            f"--widths {quoted(widths)} cannot be for {kind} lenses; give two such as 128-64 for mlp and compact, and "
+            "none for linear"
+        )
+    return int(parts[0]), int(parts[1])

@@ -1,0 +1,1 @@
+"""Lenses as other systems store them, made up: what the importers are checked with."""
