@@ -1,11 +1,11 @@
 """Alarms: thresholds for many lenses together, out of a budget of alarms per 1,000 tokens.
 
-An alarm is a (token, lens) pair. Lens n alarms where its log-odds are above u_n + c s_n: u_n is its threshold at 1 % of
-the tokens, s_n the mean excess above it where it is above, and c >= 0 is the same for all. Tails of log-odds fall about
-exponentially, so lenses alarm about equally often at one c, and what is common to all of them is a curve: alarms of one
-lens per 1,000 tokens at c, pooled over all lenses that may alarm, with the upper end of its interval, clustered by text.
-A budget of N alarms per 1,000 tokens over W lenses picks the least c at which W times that upper end
-is at most N. One lens alone could be promised nothing below 1 alarm in the whole corpus; pooled, they can.
+An alarm is a (token, lens) pair. Lens n alarms where its log-odds are above u_n + c s_n: u_n is its threshold at 1 %
+of the tokens, s_n the mean excess above it where it is above, and c >= 0 is the same for all. Tails of log-odds fall
+about exponentially, so lenses alarm about equally often at one c, and what is common to all of them is a curve:
+alarms of one lens per 1,000 tokens at c, pooled over all lenses that may alarm, with the upper end of its interval,
+clustered by text. A budget of N alarms per 1,000 tokens over W lenses picks the least c at which W times that upper
+end is at most N. One lens alone could be promised nothing below 1 alarm in the whole corpus; pooled, they can.
 
 What is promised holds for texts of the null corpus's kind. Knows nothing about hosts, files or how a corpus was read.
 

@@ -1,15 +1,17 @@
 """The card of a pack.
 
-A README.md that says what the pack is, as a model hub shows it. It is text, and no data.
+A README.md that says what the pack is, as a model hub shows it. It is text, and no data. The card of one lens is in
+`lenses.lens_card`.
 """
 
 import json
 import statistics
+from collections import Counter
 from collections.abc import Iterator
 
 from lenses.concept import Hierarchy
 from lenses.config import HOST, PackConfig
-from lenses.grade import worst_first
+from lenses.grade import LETTERS, UNMEASURED, grade, is_of_all, worst_first
 
 _TOP = 12
 
@@ -50,6 +52,10 @@ def _lines(name: str, config: PackConfig, hierarchy: Hierarchy) -> Iterator[str]
             f"| {metric} | median {statistics.median(values):.3f}, worst {worst_first(metric, values)[0]:.3f}, "
             f"measured for {len(values)} lenses |"
         )
+    count = Counter(grade(concept.metrics) for concept in hierarchy)
+    if count.total() != count[UNMEASURED]:
+        grades = ", ".join(f"{count[letter]} {letter}" for letter in (*LETTERS, UNMEASURED))
+        yield f"| grades | {grades} |"
     yield f"| licence | {config.licence} |"
     yield ""
     top = [concept.name for concept in hierarchy.concepts[: hierarchy.families[0].rows]]
@@ -75,5 +81,7 @@ def _metrics(hierarchy: Hierarchy) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {}
     for concept in hierarchy.concepts:
         for metric, value in concept.metrics.items():
+            if not is_of_all(metric):
+                continue
             found.setdefault(metric, []).append(value)
     return found

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from lenses.concept import Concept, Family
+from lenses.lens import SHARED
 from lenses.pack import FirstLayers, LensPack
 from lenses.text import one_line
 
@@ -23,7 +24,7 @@ Shared = Mapping[str, tuple[int, int]]
 
 _NONE = ""
 _CALIBRATION = ("platt_slope", "platt_offset", "calibrated")
-_NOT_LATER = (*_CALIBRATION, "scale1", "projection")
+_NOT_LATER = (*_CALIBRATION, "scale1", *SHARED)
 
 
 @dataclass(frozen=True, slots=True)

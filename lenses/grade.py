@@ -3,13 +3,7 @@
 Each measure that a card has earns a letter by the table `CRITERIA`, and the grade is the worst of these letters: a lens
 that ranks texts perfectly and lies about probabilities, or mixes its concept up with its siblings', is no good lens. A
 measure that a card lacks (a concept without siblings, say) takes nothing away, but without an AUROC there is no grade.
-
-    A   tells its concept from everything, its siblings' included, and may be believed to the digit
-    B   reliable; some siblings or some digits are not
-    C   right about texts in general; between siblings, or at one false alarm in a hundred, to be read with care
-    D   better than nothing
-    F   fails in some measure, and never alarms
-    ?   unmeasured: too few held-out texts to say, and never alarms either
+`MEANINGS` says what the letters mean.
 
 Where the lines are drawn: an alarm threshold lets 1 % of other texts pass, so what an A finds there (80 % of its
 concept's texts) is what makes it worth watching; siblings are the hardest negatives, so the same letter asks for less
@@ -25,6 +19,13 @@ MEASURED_FROM = 10
 GRADES = ((0.98, "A"), (0.95, "B"), (0.9, "C"), (0.8, "D"), (0.0, "F"))
 """The letter that a held-out AUROC at a text's end earns, from this on: the first row of `CRITERIA`, best first."""
 LETTERS = tuple(letter for _, letter in GRADES)
+MEANINGS = {
+    "A": "tells its concept from everything, siblings' included, and may be believed to the digit",
+    "B": "reliable; some siblings or some digits are not",
+    "C": "right about texts in general; between siblings and at rare alarms, read with care",
+    "D": "better than nothing",
+    "F": "fails in some measure; never alarms",
+}
 UNMEASURED = "unmeasured"
 SIGN = {UNMEASURED: "?"}
 """How a grade that is no letter is written where there is room for one character."""
@@ -109,6 +110,11 @@ def rule() -> list[list[str]]:
 def worst_first(metric: str, values: Iterable[float]) -> list[float]:
     """The values of a metric of `concepts.jsonl`, the worst lens's first: the highest where that is an error."""
     return sorted(values, reverse=_is_error(metric))
+
+
+def is_of_all(metric: str) -> bool:
+    """Whether a metric is one to compare lenses by, and not an end of an interval, a count or a name in itself."""
+    return ":" not in metric and not metric.startswith("null_") and not metric.endswith(("_low", "_high"))
 
 
 def _is_error(metric: str) -> bool:

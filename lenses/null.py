@@ -20,7 +20,7 @@ Shapes: T tokens of a batch, N lenses, X texts, K tokens or texts kept of each l
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -270,14 +270,6 @@ def null_metrics(null: Null, heads: Heads) -> list[dict[str, float]]:
                         metrics["null_excess"] = _rounded(slope * excess)
         table.append(metrics)
     return table
-
-
-def threshold_probability(metrics: Mapping[str, float], key: str) -> float | None:
-    """A threshold of `null_metrics` as a calibrated probability; None where the card has none."""
-    value = metrics.get(key)
-    if value is None:
-        return None
-    return 1 / (1 + math.exp(-value)) if value >= 0 else math.exp(value) / (1 + math.exp(value))
 
 
 def _rounded_up(value: float) -> float:

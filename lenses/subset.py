@@ -16,7 +16,7 @@ import torch
 
 from lenses.concept import Hierarchy
 from lenses.files import PathLike
-from lenses.lens import Heads
+from lenses.lens import SHARED, Heads
 from lenses.pack import SHARD_BYTES, LensPack
 
 
@@ -84,7 +84,7 @@ def _heads_of(heads: Heads, from_M: np.ndarray[Any, Any]) -> Heads:
     own = {
         item.name: array[from_M]
         for item in fields(heads)
-        if item.name != "projection" and (array := getattr(heads, item.name)) is not None
+        if item.name not in SHARED and (array := getattr(heads, item.name)) is not None
     }
     return replace(heads, **own)
 

@@ -18,12 +18,13 @@ import typer
 
 from lenses.errors import ConfigError, PhoropterError
 from lenses.text import one_line
-from runtime.commands import pack_making, pack_sharing
+from runtime.commands import pack_making, pack_sharing, packs
 from runtime.commands.scan import scan
 from runtime.commands.train import train
 
 if TYPE_CHECKING:
     from lenses.pack import LensPack
+    from runtime.alarms import Alarms
     from runtime.config import MonitorConfig
     from runtime.display import LiveView, PlainView
     from runtime.host import Host
@@ -47,6 +48,7 @@ pack_app = typer.Typer(
 )
 pack_making.register(pack_app)
 app.add_typer(pack_app, name="pack")
+packs.register(pack_app)
 pack_sharing.register(pack_app)
 app.command()(train)
 
@@ -143,6 +145,14 @@ def watch(
             help="cpu, cuda, cuda:1 and so on, or auto. Default: the best for the host, cpu for lenses."
         ),
     ] = None,
+    alarm_budget: Annotated[
+        float | None,
+        typer.Option(
+            metavar="N",
+            help="Mark alarms: concepts above thresholds such that over all lenses at most N alarms per 1,000 tokens "
+            "are expected on texts that are of none of them. Lenses graded F or unmeasured never alarm.",
+        ),
+    ] = None,
     jsonl: Annotated[
         str | None, typer.Option(metavar="FILE", help="Also write every event to FILE, one a line.")
     ] = None,
@@ -160,10 +170,12 @@ def watch(
       phoropter watch
       phoropter watch "The dog" --max-new-tokens 24 --temperature 0
       phoropter watch "The dog" --track animal.n.01 --track artifact.n.01
+      phoropter watch "The dog" --alarm-budget 5
       phoropter watch "The dog" --rule "animal.n.01 > 0.9 for 3 -> mark"
       phoropter watch "The dog" --jsonl out.jsonl | head
       phoropter watch "The dog" --html out.html
     """
+    from runtime.alarms import Alarms
     from runtime.config import MonitorConfig, parse_bytes, parse_levels
     from runtime.packs import choose_pack
     from runtime.rules import Rule
@@ -198,13 +210,14 @@ def watch(
             trends = list(
                 {trend.concept.id: trend for trend in tracked}.values()
             )  # one may have two spellings
+            alarms = None if alarm_budget is None else Alarms(monitor.pack, alarm_budget)
             host = _load_host(monitor.pack, where, model, device)
         from runtime.host import quiet  # not above: what is wrong so far is said without waiting for torch
 
         for warning in monitor.warnings:
             print(f"warning: {warning}", file=sys.stderr)
         stack.enter_context(quiet())
-        _watch(monitor, host, prompt, show, trends, jsonl, html, generation)
+        _watch(monitor, host, prompt, show, trends, alarms, jsonl, html, generation)
 
 
 @app.command()
@@ -282,29 +295,6 @@ def list_packs() -> None:
     print_table(["pack", "host", "site", "concepts", "base levels", "size"], rows)
 
 
-@pack_app.command("show")
-def show_pack(
-    pack: Annotated[str, typer.Argument(help="A directory, a name of `pack list`, or a hub id.")],
-) -> None:
-    """Show what a lens pack holds: its host, its lenses, its levels, and how good they were measured to be.
-
-    \b
-    Example:
-      phoropter pack show wordnet-mini
-    """
-    from lenses.pack import LensPack
-    from runtime.display import print_table
-    from runtime.packs import about_rows, grade_rows, level_rows, metric_rows, resolve_pack
-
-    opened = LensPack.from_pretrained(resolve_pack(pack))
-    print_table(["pack", one_line(opened.name)], about_rows(opened))
-    print_table(["level", "concepts", "families", "scored"], level_rows(opened))
-    print_table(["grade", "means", "lenses"], grade_rows(opened))
-    metrics = metric_rows(opened)
-    if metrics:
-        print_table(["metric", "lenses", "median", "worst tenth", "worst", "concept"], metrics)
-
-
 @pack_app.command("verify")
 def verify_pack(
     pack: Annotated[str, typer.Argument(help="A directory, a name of `pack list`, or a hub id.")],
@@ -353,6 +343,7 @@ def _watch(
     prompt: str,
     show: int,
     trends: "list[Trend]",
+    alarms: "Alarms | None",
     jsonl: str | None,
     html: str | None,
     generation: dict[str, Any],
@@ -368,13 +359,11 @@ def _watch(
     reader_gone = False
     with ExitStack() as stack:
         title = f"{host.id} · lenses {monitor.pack.name}"
-        rules = monitor.config.rules
-        session = Session(
-            Transcript(host.tokenizer, ids), monitor.stats, title, limit, show, trends, rules=rules
-        )
+        transcript, rules = Transcript(host.tokenizer, ids), monitor.config.rules
+        session = Session(transcript, monitor.stats, title, limit, show, trends, rules=rules, alarms=alarms)
         monitor.subscribe(session.pace)
         if jsonl is not None:
-            monitor.subscribe(stack.enter_context(JsonLines(jsonl, show=show)))
+            monitor.subscribe(stack.enter_context(JsonLines(jsonl, show=show, alarms=alarms)))
         if html is not None:
             stack.enter_context(_page_at_the_end(html, monitor, session, generation))
         # Closed before the file is: the host's thread writes to it until it has ended.

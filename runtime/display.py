@@ -60,7 +60,11 @@ class PlainView:
         session = self._session
         for word in session.add(event):
             if event.state != "bos" or not word.is_read:
-                self._print(format_word(word, session.transcript.tokenizer, session.show, session.trends))
+                self._print(
+                    format_word(
+                        word, session.transcript.tokenizer, session.show, session.trends, session.alarms
+                    )
+                )
 
     def _print(self, line: str) -> None:
         print(line, file=self._out, flush=True)

@@ -71,6 +71,8 @@ class Frame:
             self._marks_scores, self._may_tint = not vouched_N.all(), bool(vouched_N.any())
         words = self._session.add(event)
         strongest = strongest_of(event) if words else None
+        alarms = self._session.alarms
+        loud = words and alarms is not None and alarms.of(event)
         for word in words:
             if (
                 word.text and not event.run.revision
@@ -79,6 +81,9 @@ class Frame:
             self._tints.pop(word.position, None)
             if strongest is not None:
                 self._tints[word.position] = self._branches.tint(strongest.concept)
+            self._text.alarmed.discard(word.position)
+            if loud:
+                self._text.alarmed.add(word.position)
 
     def lines(self, width: int, height: int | None, *, colours: bool) -> list[Text]:
         """The picture at this width; at most this high if a height is given, else with all of the text."""
@@ -151,10 +156,15 @@ class Frame:
             return []
         bar = 6 if width < 50 else 10 if width < 90 else 20
         lines = []
-        for score in self._word.event.leaves(rows):
+        alarms = self._session.alarms
+        loud = alarms.of(self._word.event)[:rows] if alarms is not None else []
+        names = {score.id for score in loud}
+        rest = [score for score in self._word.event.leaves(rows) if score.id not in names]
+        for score in [*loud, *rest][:rows]:
             line = Text()
             line.append(_bar(score.probability, bar), self._branches.tint(score.concept).colour)
-            line.append(f" {format_probability(score):<5} ")
+            said = format_probability(score) + "!" * (score.id in names)
+            line.append(f" {said:<5} ", "bold" * (score.id in names))
             line.append_text(format_path(self._branches.path(score.concept), width - line.cell_len))
             lines.append(line)
         return lines or [Text(f"not scored: {self._word.event.state}")]
@@ -186,6 +196,8 @@ class Frame:
             parts += [f"{NOT_SCORED} not scored", f"{PROMPT_END} prompt ends"]
         if self._marks_scores:
             parts.append("? unmeasured or uncalibrated")
+        if self._session.alarms is not None:
+            parts.insert(0, "! alarm (word reversed)")
         while True:
             for lead in _NUMBERS:
                 line = Text.assemble((" " + "   ".join([lead, *parts]), GREY))
@@ -225,6 +237,8 @@ class _Paragraphs:
 
     def __init__(self, session: Session) -> None:
         self._words = session.transcript.words
+        self.alarmed: set[int] = set()
+        """Positions of words at which lenses alarm."""
         self._width = 0
         self._flow = Flow(1)
         self._starts: list[int] = []
@@ -257,7 +271,8 @@ class _Paragraphs:
             until = self._starts[index + 1] if index + 1 < len(self._starts) else end
             tint = tints.get(word.position)
             is_met = word.event is not None and bool(word.event.met)
-            fonts = "italic" * word.is_read, "bold" * (word is now), "underline" * is_met
+            is_loud = word.position in self.alarmed
+            fonts = "italic" * word.is_read, "bold" * (word is now), "underline" * is_met, "reverse" * is_loud
             marks = (tint.colour if tint else "", *fonts)
             style = " ".join(filter(None, marks))
             if until > start and style != style_was:  # neighbours that look alike are one piece

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lenses.config import CONFIG, HOST, PackConfig
-from lenses.errors import PackError, PackMismatch, PackNotFound
-from lenses.grade import GRADES, MEASURED_FROM, UNMEASURED, grade, worst_first
+from lenses.errors import ConfigError, PackError, PackMismatch, PackNotFound
+from lenses.grade import MEANINGS, MEASURED_FROM, UNMEASURED, grade, is_of_all, worst_first
 from lenses.store import PackDirectory
 from lenses.text import one_line
 from runtime.session import format_bytes
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 DEFAULT_PACK = "wordnet-mini"
 """The name of the pack that travels with the project."""
+
+ALARM_BUDGETS = (1.0, 5.0, 20.0, 100.0)
+"""Of which a pack says what they promise."""
 
 _SHELF = Path("lens_packs")
 _ADVICE = (
@@ -176,12 +179,29 @@ def level_rows(pack: "LensPack") -> Rows:
 def grade_rows(pack: "LensPack") -> Rows:
     """A row for each grade, best first: what it means, and how many lenses have it."""
     count = Counter(grade(concept.metrics) for concept in pack.hierarchy)
-    (*passing, (_, worst)), lowest = GRADES, GRADES[-2][0]
     return [
-        *([letter, f"held-out AUROC from {least:.2f}", str(count[letter])] for least, letter in passing),
-        [worst, f"held-out AUROC below {lowest:.2f}", str(count[worst])],
-        [UNMEASURED, f"fewer than {MEASURED_FROM} held-out texts", str(count[UNMEASURED])],
+        *([letter, means, str(count[letter])] for letter, means in MEANINGS.items()),
+        [UNMEASURED, f"fewer than {MEASURED_FROM} held-out texts; never alarms", str(count[UNMEASURED])],
     ]
+
+
+def alarm_rows(pack: "LensPack") -> Rows:
+    """What alarm budgets promise: a row for each of a few budgets, or one that says why there are none."""
+    from lenses.alarms import alarm_budget
+
+    rows = []
+    for budget in ALARM_BUDGETS:
+        try:
+            found = alarm_budget(pack.hierarchy, pack.heads, budget)
+        except ConfigError:
+            rows.append([f"{budget:g}", "less than its null corpus can promise"])
+            continue
+        if not found.lenses:
+            return [["any", "no lens ever alarms: none is graded A to D with a threshold from a null corpus"]]
+        rows.append(
+            [f"{budget:g}", f"{found.expected:.2f}, at most {found.at_most:.2f}, over {found.lenses} lenses"]
+        )
+    return rows
 
 
 def metric_rows(pack: "LensPack") -> Rows:
@@ -189,7 +209,8 @@ def metric_rows(pack: "LensPack") -> Rows:
     found: dict[str, dict[str, float]] = {}
     for concept in pack.hierarchy.concepts:
         for metric, value in concept.metrics.items():
-            found.setdefault(metric, {})[concept.id] = value
+            if is_of_all(metric):
+                found.setdefault(metric, {})[concept.id] = value
     rows = []
     for metric, measured in sorted(found.items()):
         values = worst_first(metric, measured.values())

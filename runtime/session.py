@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+from runtime.alarms import Alarms
 from runtime.rules import Rule
 from runtime.transcript import Transcript, Word
 from runtime.trend import Trend
@@ -77,6 +78,8 @@ class Session:
     trends: Sequence[Trend] = ()
     """Concepts that are shown whatever they score."""
     pace: Pace = field(default_factory=Pace)
+    alarms: Alarms | None = None
+    """Counts alarms, where a budget for them was asked for."""
     rules: Sequence[Rule] = ()
     """What is looked for, and counted as it is met."""
     view_ms: float | None = field(default=None, init=False)
@@ -96,6 +99,8 @@ class Session:
                 self._stopped_by.add(met.rule)
         for trend in self.trends:
             trend.add(event)
+        if self.alarms is not None:
+            self.alarms.add(event)
         return self.transcript.add(event)
 
     def rule_facts(self) -> list[str]:
@@ -123,6 +128,8 @@ class Session:
         ]
         if self.view_ms is not None:
             facts.insert(2, f"view {self.view_ms / max(1, self.events):.1f} ms a token")
+        if self.alarms is not None:
+            facts.append(str(self.alarms))
         facts += self.rule_facts()
         failed = sum(phase.failed for phase in phases)
         if failed:

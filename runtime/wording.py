@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from rich.text import Text
 
 from lenses.text import is_plain, one_line
+from runtime.alarms import Alarms
 from runtime.branches import GREY, format_probability
 from runtime.rules import Met
 from runtime.transcript import Word
@@ -18,15 +19,20 @@ from runtime.trend import Reading, Trend
 _VALUE = len("not scored")
 
 
-def format_word(word: Word, tokenizer: object, show: int, trends: Sequence[Trend] = ()) -> str:
+def format_word(
+    word: Word, tokenizer: object, show: int, trends: Sequence[Trend] = (), alarms: Alarms | None = None
+) -> str:
     """One plain line for a word: position, whether it was read or written, its text, its concepts.
 
-    Tracked concepts stand before the others, each in a column of its own.
+    Tracked concepts stand before the others, each in a column of its own; those that alarm stand after them.
     """
     event = word.event
     assert event is not None, "a word is printed when its event came"
     concepts = ", ".join(f"{score.concept.name} {format_probability(score)}" for score in event.leaves(show))
     notes = [concepts or f"not scored: {event.state}"]
+    if alarms is not None and (loud := alarms.of(event)):
+        said = ", ".join(f"{score.concept.name} {format_probability(score)}" for score in loud)
+        notes.append(f"[ALARM: {said}]")
     if event.coverage.pending:
         notes.append(f"[{event.coverage.pending} lenses to come]")
     if event.coverage.failed:

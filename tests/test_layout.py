@@ -20,7 +20,7 @@ LEVELS = [
     {"runtime.plan"},
     {"runtime.blocks", "runtime.random_host"},
     {"runtime.hook", "runtime.host", "runtime.generate"},
-    {"runtime.monitor", "runtime.sink", "runtime.known", "runtime.trend"},
+    {"runtime.monitor", "runtime.sink", "runtime.known", "runtime.trend", "runtime.alarms"},
     {"runtime.session"},
     {"runtime.flow", "runtime.screen", "runtime.wording"},
     {"runtime.frame"},

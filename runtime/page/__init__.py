@@ -9,19 +9,15 @@ Knows nothing about how events come about (see `contents` for what of them is ke
 """
 
 import html
-import json
-import re
 from collections.abc import Sequence
 from importlib.resources import files
 
 from runtime.monitor import Monitor
 from runtime.page.contents import page_contents
+from runtime.page.parts import embedded_json, filled
 from runtime.session import Pace
 from runtime.transcript import Transcript
 from runtime.wording import visible
-
-_PLACE = re.compile(r"\{\{(\w+)\}\}")
-_SPECIAL = {ord(character): f"\\u{ord(character):04x}" for character in "<>&"}
 
 
 def format_page(
@@ -54,12 +50,4 @@ def format_page(
         "script": here.joinpath("page.js").read_text(encoding="utf-8"),
         "data": embedded_json(contents),
     }
-    # In one pass: what is put in may look like a place to put things in.
-    return _PLACE.sub(
-        lambda place: parts[place[1]], here.joinpath("template.html").read_text(encoding="utf-8")
-    )
-
-
-def embedded_json(value: object) -> str:
-    """JSON that may stand inside a script element: plain ASCII without `<`, `>` and `&`."""
-    return json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":")).translate(_SPECIAL)
+    return filled(here.joinpath("template.html").read_text(encoding="utf-8"), parts)
