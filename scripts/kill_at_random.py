@@ -67,8 +67,8 @@ def conversion(directory: Path) -> Case:
 
 
 def importing(directory: Path) -> Case:
-    """`phoropter pack import` of a few hundred state dicts with a LayerNorm."""
-    write_directory(directory / "source", tree_keys((5, 8, 8)), norm=True, size=256, widths=(64, 32))
+    """`phoropter pack import` of 144 state dicts with a LayerNorm."""
+    write_directory(directory / "source", tree_keys((4, 5, 6)), norm=True, size=512, widths=(64, 32))
     place = directory / "out"
     place.mkdir()
     target = place / "pack"

@@ -166,3 +166,5 @@ def _held(case: Case) -> set[str]:
 def _remove(target: Path) -> None:
     if target.is_dir():
         shutil.rmtree(target)
+    else:
+        target.unlink(missing_ok=True)
