@@ -97,6 +97,7 @@ def _read_heads(directory: PackDirectory, config: PackConfig, hierarchy: Hierarc
     shapes = Heads.shapes(*sizes)
     with directory.opened(HEADS) as descriptor:
         spans = read_header(descriptor, source)
+    shapes |= Heads.optional_shapes({span.name: span.shape for span in spans})
     for span in spans:
         dtype = "U8" if span.name == "calibrated" else "F32"
         if shapes.get(span.name) != span.shape or span.dtype != dtype:

@@ -94,6 +94,13 @@ class Heads:
             shapes["projection"] = (lens.columns(hidden_size), hidden_size)
         return shapes
 
+    @staticmethod
+    def optional_shapes(found: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+        """What arrays that need not be there must be, of those found: an alarm curve is as long as its null corpus
+        made it."""
+        shape = found.get("alarm_curve")
+        return {} if shape is None else {"alarm_curve": (max(1, shape[0]) if shape else 1, 3)}
+
     def only(self, index: int) -> Self:
         """The heads of one lens (N = 1): views, and what all lenses share as it is."""
         own = {
@@ -108,10 +115,8 @@ class Heads:
         cls, arrays: Mapping[str, NDArray[np.generic]], lens: LensConfig, hidden_size: int, count: int
     ) -> Self:
         """Heads out of the arrays of a `heads.safetensors`; raises PackFormatError where a name or shape is off."""
-        expected = cls.shapes(lens, hidden_size, count)
         found = {name: tuple(array.shape) for name, array in arrays.items()}
-        if len(found.get("alarm_curve", ())) == 2:  # optional, and as long as the null corpus made it
-            expected |= {"alarm_curve": (max(1, found["alarm_curve"][0]), 3)}
+        expected = cls.shapes(lens, hidden_size, count) | cls.optional_shapes(found)
         if found != expected:
             odd = sorted(
                 name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name)

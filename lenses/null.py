@@ -121,27 +121,28 @@ class _Tail:
 
     def __init__(self, lenses: int, most: int) -> None:
         self._most = most
-        self._values_KN = np.empty((0, lenses), np.float32)
-        self._text_KN = np.empty((0, lenses), np.int32)
+        # A lens's values lie side by side: partitioning across rows would take three times as long.
+        self._values_NK = np.empty((lenses, 0), np.float32)
+        self._text_NK = np.empty((lenses, 0), np.int32)
 
     def add(self, values_TN: Floats, text_T: Ints) -> None:
-        text_TN = np.broadcast_to(text_T.astype(np.int32)[:, None], values_TN.shape)
         if (
-            len(self._values_KN) == self._most
-        ):  # what is below the lowest kept of every lens need not be sorted
-            kept_T = (values_TN > self._values_KN.min(axis=0)).any(axis=1)
-            values_TN, text_TN = values_TN[kept_T], text_TN[kept_T]
-        values = np.concatenate([self._values_KN, values_TN.astype(np.float32)])
-        texts = np.concatenate([self._text_KN, text_TN])
-        if len(values) > self._most:
-            highest = np.argpartition(values, len(values) - self._most, axis=0)[-self._most :]
-            values = np.take_along_axis(values, highest, axis=0)
-            texts = np.take_along_axis(texts, highest, axis=0)
-        self._values_KN, self._text_KN = values, texts
+            self._values_NK.shape[1] == self._most
+        ):  # what is below the lowest kept of every lens need not be looked at
+            kept_T = (values_TN > self._values_NK.min(axis=1)).any(axis=1)
+            values_TN, text_T = values_TN[kept_T], text_T[kept_T]
+        text_NT = np.broadcast_to(text_T.astype(np.int32), (values_TN.shape[1], len(text_T)))
+        values = np.concatenate([self._values_NK, values_TN.T.astype(np.float32)], axis=1)
+        texts = np.concatenate([self._text_NK, text_NT], axis=1)
+        if (count := values.shape[1]) > self._most:
+            highest = np.argpartition(values, count - self._most, axis=1)[:, -self._most :]
+            values = np.take_along_axis(values, highest, axis=1)
+            texts = np.take_along_axis(texts, highest, axis=1)
+        self._values_NK, self._text_NK = values, texts
 
     def of(self, n: int) -> tuple[Floats, Ints]:
-        order = np.argsort(-self._values_KN[:, n], kind="stable")
-        return self._values_KN[order, n], self._text_KN[order, n]
+        order = np.argsort(-self._values_NK[n], kind="stable")
+        return self._values_NK[n][order], self._text_NK[n][order]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from lenses.alarms import alarm_curve
 from lenses.concept import Concept, Hierarchy
 from lenses.config import HostConfig, InputConfig, LensConfig
 from lenses.lens import Heads
+from lenses.null import Null, null_metrics
 from lenses.pack import LensPack
 
 Nodes = Iterable[tuple[str, str, str | None]]
@@ -77,6 +79,19 @@ def with_metrics(hierarchy: Hierarchy, rng: np.random.Generator) -> Hierarchy:
     return Hierarchy(measured(index, concept) for index, concept in enumerate(hierarchy.concepts))
 
 
+def with_null(
+    hierarchy: Hierarchy, heads: Heads, texts: int, rng: np.random.Generator
+) -> tuple[Hierarchy, Heads]:
+    """The same with thresholds and an alarm curve from so many texts of five tokens of random logits."""
+    null = Null(len(hierarchy))
+    null.add(rng.normal(size=(5 * texts, len(hierarchy))).astype(np.float32), np.arange(5 * texts) // 5)
+    table = null_metrics(null, heads)
+    measured = Hierarchy(
+        replace(c, metrics={**c.metrics, **found}) for c, found in zip(hierarchy, table, strict=True)
+    )
+    return measured, replace(heads, alarm_curve=alarm_curve(null, measured, heads))
+
+
 def make_pack(
     directory: str | os.PathLike[str],
     *,
@@ -97,15 +112,21 @@ def make_pack(
     site: str = "resid_post.2",
     host_dir: str | os.PathLike[str] | None = None,
     max_shard_bytes: int = 1 << 30,
+    null_texts: int = 0,
 ) -> LensPack:
     """A pack of random lenses over a full tree or over `nodes`, written to `directory` and opened.
 
     `kind` is mlp, linear or compact and `dtype` bf16, fp32 or int8; compact has widths (R, h1, h2). `base_levels` is by
-    default the first two levels, or the first where there is one only.
+    default the first two levels, or the first where there is one only. With `null_texts` there are thresholds from as
+    many texts that are of nothing.
     """
     rng = np.random.default_rng(seed)
     hierarchy = with_metrics(Hierarchy.build(nodes if nodes is not None else tree_nodes(branching)), rng)
     lens = LensConfig(kind, WIDTHS[kind] if widths is None else tuple(widths), dtype)  # type: ignore[arg-type]
+    layers = random_first_layers(hierarchy, lens, hidden_size, rng)
+    heads = random_heads(len(hierarchy), lens, hidden_size, rng)
+    if null_texts:
+        hierarchy, heads = with_null(hierarchy, heads, null_texts, rng)
     return LensPack.create(
         Path(directory),
         host=HostConfig(host, None, hidden_size, blocks, "fp32"),
@@ -116,8 +137,8 @@ def make_pack(
         top_k=top_k,
         load_threshold=load_threshold,
         hierarchy=hierarchy,
-        first_layers=random_first_layers(hierarchy, lens, hidden_size, rng),
-        heads=random_heads(len(hierarchy), lens, hidden_size, rng),
+        first_layers=layers,
+        heads=heads,
         provenance={"made_by": "tests/packs.py", "seed": seed},
         host_dir=host_dir,
         max_shard_bytes=max_shard_bytes,

@@ -48,9 +48,15 @@ class Watched:
         return Session(transcript, self.monitor.stats, "tiny/host · tiny-pack", limit, show, trends)
 
 
-def watch(directory: Path, *, new_tokens: int = NEW_TOKENS, **settings: Any) -> Watched:
+def watch(directory: Path, *, new_tokens: int = NEW_TOKENS, null_texts: int = 0, **settings: Any) -> Watched:
     """Watch a tiny Gemma-3 go on from PROMPT with a pack of random lenses."""
-    pack = make_pack(directory, nodes=named_nodes(), hidden_size=hosts.HIDDEN, blocks=hosts.BLOCKS)
+    pack = make_pack(
+        directory,
+        nodes=named_nodes(),
+        hidden_size=hosts.HIDDEN,
+        blocks=hosts.BLOCKS,
+        null_texts=null_texts,
+    )
     tokenizer = hosts.tokenizer()
     inputs = tokenizer(PROMPT, return_tensors="pt", return_token_type_ids=False)
     with Monitor(pack, **settings) as monitor:

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from judging.expansion_recall import walk as slow_walk
 
 from lenses.calibration import log_odds, sigmoid
 from lenses.concept import Hierarchy
@@ -13,6 +12,7 @@ from lenses.lens import Heads
 from lenses.measure import Scored, Walk, measure, walked
 from lenses.null import Null
 from runtime.expansion import Expansion
+from runtime.training.walks import walk as slow_walk
 from tests.packs import random_heads, tree_nodes
 
 
