@@ -3,7 +3,7 @@
 A lens of a thousand would wait long for its own positives in a batch that all share. So every lens has a batch of its
 own, in three parts:
 
-    general   drawn once for all lenses: half from all samples, half by first drawing a concept and then one of its texts
+    general   the same for all lenses: half from all samples, half by first drawing a concept and then one of its texts
     own       from the concept's positives
     parent's  the very samples that its parent has as its own: positives of the lens and of its siblings (without a
               parent: more general ones)
@@ -29,7 +29,12 @@ class Draw:
     """Draws batches; deterministic by the generator it is given."""
 
     def __init__(
-        self, samples: Samples, hierarchy: Hierarchy, batch: int, sibling_weight: float, rng: np.random.Generator
+        self,
+        samples: Samples,
+        hierarchy: Hierarchy,
+        batch: int,
+        sibling_weight: float,
+        rng: np.random.Generator,
     ) -> None:
         self._rng = rng
         self._samples = samples
@@ -68,7 +73,9 @@ class Draw:
         text_NB = self._samples.text_S[picked_NB]
         lens_N1 = np.arange(len(picked_NB))[:, None]
         positive_NB = self._samples.positive_XN[text_NB, lens_N1]
-        under_NB = self._samples.positive_XN[text_NB, self._parents_N[:, None]] & (self._parents_N[:, None] >= 0)
+        under_NB = self._samples.positive_XN[text_NB, self._parents_N[:, None]] & (
+            self._parents_N[:, None] >= 0
+        )
         kind_NB = np.where(positive_NB, 0, np.where(under_NB, 1, 2))
         return positive_NB, self._weight_N3[lens_N1, kind_NB]
 
@@ -83,7 +90,8 @@ class Draw:
         within = self._rng.random(len(concepts)) * self._texts_N[concepts]
         texts = self._texts[self._first_N[concepts] + within.astype(np.int64)]
         within = self._rng.random(len(concepts)) * self._samples_X[texts]
-        return self._order[self._start_X[texts] + within.astype(np.int64)]
+        drawn: Ints = self._order[self._start_X[texts] + within.astype(np.int64)]
+        return drawn
 
     def _weights(self, sibling_weight: float) -> Floats:
         """[N, 3] what a sample of each kind weighs, so that a batch's mean is the mean that is wanted."""

@@ -39,7 +39,9 @@ class Span:
         assert isinstance(mean_D, torch.Tensor), "there is a sample"
         mean_D = mean_D.float()
         if len(mean_D) <= size:
-            square_D = sum((states - mean_D).square().sum(dim=0, dtype=torch.float64) for _, states in samples.chunks())
+            square_D = sum(
+                (states - mean_D).square().sum(dim=0, dtype=torch.float64) for _, states in samples.chunks()
+            )
             assert isinstance(square_D, torch.Tensor)
             return cls(mean_D, torch.diag(1 / (square_D / count).sqrt().clamp(min=1e-6).float()))
         gram_DD = torch.zeros(len(mean_D), len(mean_D))
