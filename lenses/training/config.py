@@ -17,7 +17,7 @@ class TrainingConfig:
     steps: int = 1000
     batch: int = 64
     """Samples that each lens sees a step."""
-    learning_rate: float = 3e-3
+    learning_rate: float = 1e-3
     weight_decay: float = 1e-2
     sibling_weight: float = 4.0
     """Weight of a negative that is a sibling's positive, against 1 for any other."""
@@ -25,8 +25,8 @@ class TrainingConfig:
     """Share of the standardised input that is left out while training."""
     coherence: float = 0.1
     """Weight of the penalty on a concept that is surer than its parent: the square of what its log-odds are above."""
-    span: int = 256
-    """K, how many principal directions of the states are trained in; states of no more numbers are taken as they are."""
+    span: int = 512
+    """K, principal directions of the states to train in; states of no more numbers are taken as they are."""
     check_every: int = 50
     """Steps between two looks at the validation states."""
     patience: int = 5

@@ -3,7 +3,7 @@
 A lens of a thousand would wait long for its own positives in a batch that all share. So every lens has a batch of its
 own, in three parts:
 
-    general   drawn once for all lenses: half from all samples, half by first drawing a concept and then one of its texts
+    general   the same for all lenses: half from all samples, half by first drawing a concept and then one of its texts
     own       from the concept's positives
     parent's  the very samples that its parent has as its own: positives of the lens and of its siblings (without a
               parent: more general ones)
@@ -90,7 +90,8 @@ class Draw:
         within = self._rng.random(len(concepts)) * self._texts_N[concepts]
         texts = self._texts[self._first_N[concepts] + within.astype(np.int64)]
         within = self._rng.random(len(concepts)) * self._samples_X[texts]
-        return self._order[self._start_X[texts] + within.astype(np.int64)]
+        drawn: Ints = self._order[self._start_X[texts] + within.astype(np.int64)]
+        return drawn
 
     def _weights(self, sibling_weight: float) -> Floats:
         """[N, 3] what a sample of each kind weighs, so that a batch's mean is the mean that is wanted."""

@@ -1,8 +1,9 @@
 """Training all lenses of a hierarchy together: one stack, one loop, states computed beforehand.
 
 Every lens sees samples of its own in every step (see `draw`), in the coordinates of `span`, which are folded into the
-layer that reads the state when the lenses are exported: what is served reads plain input states. With validation
-samples each lens keeps its best weights (see `stopping`).
+layer that reads the state when the lenses are exported: what is served reads plain input states. Lenses that share no
+projection begin as the linear lenses of `linear`. With validation samples each lens keeps the weights that were good
+there (see `stopping`).
 
 Compact lenses read a projection of the state that is trained with them. Lenses may be distilled: then a teacher's
 probabilities take the labels' place, sample by sample, with the labels' weights.
@@ -46,8 +47,8 @@ def train(
 ) -> TrainedLenses:
     """Train lenses for every concept; `progress(step, loss)` is called after every step. Deterministic by seed.
 
-    With `validation`, each lens keeps the weights that were best there, and training may end early. `teacher(states_BD)`
-    gives the logits `[B, N]` of lenses that these are to agree with; without it the labels teach.
+    With `validation`, each lens keeps the weights that were good there, and training may end early.
+    `teacher(states_BD)` gives the logits `[B, N]` of lenses that these are to agree with; without it the labels teach.
     Raises HierarchyError where the samples' labels do not fit the hierarchy.
     """
     samples.check(hierarchy)
@@ -60,11 +61,8 @@ def train(
     stack = Stack(
         len(hierarchy), states_SK.shape[1], config.widths, config.rank, config.batch, torch_rng, device
     )
-    if config.rank is None and min((2, *config.widths)) >= 2:
-        reduced = Samples(states_SK.cpu().numpy(), samples.text_S, samples.positive_XN)
-        linear = fit_linear(reduced, hierarchy, sibling_weight=config.sibling_weight)
-        bias_N = torch.from_numpy(linear.heads.bias1[:, 0])
-        stack.begin_with(torch.cat(linear.first_layers).to(device), bias_N.to(device))
+    if teacher is None and stack.can_begin_linear:
+        _begin_linear(stack, states_SK, samples, hierarchy, config)
     taught_SN = None if teacher is None else _teach(samples, teacher, len(hierarchy))
     gather = _Gather(len(hierarchy), config.batch, states_SK.shape[1], device)
     best = None
@@ -104,9 +102,9 @@ def train(
         optimiser.step()
         schedule.step()
         progress(step, float(loss.detach()) / len(hierarchy))
-        if best is not None and (step % config.check_every == 0 or step == config.steps):
-            if not best.look(gather):
-                break
+        is_look = step % config.check_every == 0 or step == config.steps
+        if best is not None and is_look and not best.look(gather):
+            break
     if best is not None:
         best.restore()
     return _export(stack, hierarchy, span)
@@ -138,6 +136,16 @@ def _loss(logits_NB: torch.Tensor, target_NB: torch.Tensor, weight_NB: torch.Ten
         logits_NB, target_NB, weight=weight_NB, reduction="sum"
     )
     return each / logits_NB.shape[1]
+
+
+def _begin_linear(
+    stack: Stack, states_SK: torch.Tensor, samples: Samples, hierarchy: Hierarchy, config: TrainingConfig
+) -> None:
+    """Have every lens be the linear one of its coordinates: concepts of few texts are better learnt from there."""
+    reduced = Samples(states_SK.cpu().numpy(), samples.text_S, samples.positive_XN)
+    linear = fit_linear(reduced, hierarchy, sibling_weight=config.sibling_weight)
+    weight_NK, bias_N = torch.cat(linear.first_layers), torch.from_numpy(linear.heads.bias1[:, 0])
+    stack.begin_with(weight_NK.to(states_SK.device), bias_N.to(states_SK.device))
 
 
 class _Gather:

@@ -75,9 +75,3 @@ class TrainedLenses:
 def by_family(weight1: torch.Tensor, hierarchy: Hierarchy, h1: int) -> list[torch.Tensor]:
     """The first layers `[N * h1, D]` of all lenses as one view for each family."""
     return [weight1[family.first * h1 : (family.first + family.rows) * h1] for family in hierarchy.families]
-
-
-def sample_weights(positive_SN: torch.Tensor, parents_N: torch.Tensor, sibling_weight: float) -> torch.Tensor:
-    """[S, N] the weight of each sample for each lens, classes not yet balanced: more for a sibling's positive."""
-    under_parent = positive_SN[:, parents_N.clamp(min=0)] & (parents_N >= 0)
-    return torch.where(under_parent & ~positive_SN, sibling_weight, 1.0)

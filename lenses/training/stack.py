@@ -54,14 +54,15 @@ class Stack:
             self.weights["bias3"] = zeros(lenses)
             self._hidden2 = zeros(lenses, batch, h2)
             self._back2 = zeros(lenses, batch, h2)
-        for weight in self.weights.values():
-            weight.grad = torch.zeros_like(weight)
+        self._gradients = {name: torch.zeros_like(weight) for name, weight in self.weights.items()}
+        for name, weight in self.weights.items():
+            weight.grad = self._gradients[name]
         self._hidden1 = zeros(lenses, batch, h1)
         self._back1 = zeros(lenses, batch, h1)
         self._read = torch.empty(0)
 
     def begin_with(self, weight_NK: torch.Tensor, bias_N: torch.Tensor) -> None:
-        """Have every lens compute `weight · z + bias` before it is trained; not for compact.
+        """Have every lens compute `weight · z + bias` before it is trained, where it can.
 
         Of an mlp two units carry the value, one where it is positive and one where it is negative, each through its own
         unit of the second layer. All others are ready to learn and add nothing yet.
@@ -78,6 +79,12 @@ class Stack:
             of["weight2"][:, unit, unit] = 1.0
         of["weight3"].zero_()
         of["weight3"][:, 0], of["weight3"][:, 1] = length_N, -length_N
+
+    @property
+    def can_begin_linear(self) -> bool:
+        """Whether `begin_with` can hold: no shared projection, and two units in each hidden layer."""
+        narrowest = 2 if self.is_linear else min(self._hidden1.shape[2], self._hidden2.shape[2])
+        return "projection" not in self.weights and narrowest >= 2
 
     @property
     def is_linear(self) -> bool:
@@ -102,7 +109,7 @@ class Stack:
 
     def backward(self, states_NBK: torch.Tensor, slope_NB: torch.Tensor) -> None:
         """Gradients of a loss whose slope by the last logits is `slope_NB`; they replace those there were."""
-        of, to = self.weights, {name: weight.grad for name, weight in self.weights.items()}
+        of, to = self.weights, self._gradients
         if self.is_linear:
             back1 = slope_NB[:, :, None]
         else:

@@ -1,4 +1,4 @@
-"""Early stopping, a lens at a time: every lens keeps the last weights that told validation states as well as any before.
+"""Early stopping, a lens at a time: every lens keeps what told validation states well.
 
 Every lens is asked about fixed validation samples of its own, eight times the batch together: up to 64 of its
 positives; of the rest, a third its siblings' positives and the others any negatives. What counts is the mean of two
@@ -57,7 +57,8 @@ class Best:
         self._states_SK, self._stack, self._batch, self._patience = states_SK, stack, batch, patience
         device = states_SK.device
         picked = [
-            _pick(samples, n, int(parent), _BATCHES * batch, rng) for n, parent in enumerate(hierarchy.parents)
+            _pick(samples, n, int(parent), _BATCHES * batch, rng)
+            for n, parent in enumerate(hierarchy.parents)
         ]
         self._widths = [max(len(kinds[kind]) for kinds in picked) for kind in range(3)]
         width = -(-sum(self._widths) // batch) * batch
@@ -82,13 +83,13 @@ class Best:
         logits_NV = torch.cat(
             [
                 self._stack.score(gather(self._states_SK, index_NB))
-                for index_NB in self._index_NV.split(self._batch, dim=1)
+                for index_NB in torch.split(self._index_NV, self._batch, dim=1)
             ],
             dim=1,
         )
         used = sum(self._widths)
-        positives, siblings, others = logits_NV[:, :used].split(self._widths, dim=1)
-        is_positive, is_sibling, is_other = self._present_NV[:, :used].split(self._widths, dim=1)
+        positives, siblings, others = torch.split(logits_NV[:, :used], self._widths, dim=1)
+        is_positive, is_sibling, is_other = torch.split(self._present_NV[:, :used], self._widths, dim=1)
         among_all_N = areas(positives, others, is_positive, is_other)
         among_siblings_N = areas(positives, siblings, is_positive, is_sibling)
         area_N = torch.stack([among_all_N, among_siblings_N]).nanmean(dim=0)

@@ -28,7 +28,6 @@ from lenses.training import Samples, TrainedLenses, TrainingConfig, train
 
 RIDGE_PENALTY = 1e-3
 SHUFFLED_STEPS = 100
-SHUFFLED_BATCH = 1024
 _CHUNK = 16_384
 
 
@@ -101,9 +100,7 @@ def shuffled(samples: Samples, pack: LensPack, concepts: Sequence[int], scratch:
     order = [column[concept.id] for concept in hierarchy]
     dealt_XN = samples.positive_XN[rng.permutation(len(samples.positive_XN))][:, order]
     widths = pack.config.lens.widths or TrainingConfig().widths
-    training = TrainingConfig(
-        widths=(widths[0], widths[1]), steps=SHUFFLED_STEPS, batch=SHUFFLED_BATCH, seed=seed
-    )
+    training = TrainingConfig(widths=(widths[0], widths[1]), steps=SHUFFLED_STEPS, seed=seed)
     trained = train(Samples(samples.states_SD, samples.text_S, dealt_XN), hierarchy, training)
     return pack_of(trained, hierarchy, training, scratch / "shuffled")
 

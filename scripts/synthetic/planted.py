@@ -20,7 +20,7 @@ from lenses.concept import Hierarchy
 from lenses.lens import Floats
 from lenses.training import Samples
 
-_STRENGTH, _MENTIONS, _LOUDEST = 2.0, 20, 0.8
+_STRENGTH, _MENTIONS, _LOUDEST = 1.0, 20, 0.8
 """Length of a concept's direction, where the background is about 3."""
 
 
@@ -41,7 +41,7 @@ class Planted:
         """The world of this seed."""
         rng = np.random.default_rng([seed, hidden, len(hierarchy)])
         spread = (1 / np.sqrt(np.arange(1, hidden + 1))).astype(np.float32)
-        directions = rng.standard_normal((2, len(hierarchy), hidden), np.float32) * spread
+        directions = rng.standard_normal((2, len(hierarchy), hidden), np.float32) * spread**1.5
         directions *= _STRENGTH / np.linalg.norm(directions, axis=2, keepdims=True)
         turn, _ = np.linalg.qr(rng.standard_normal((hidden, hidden), np.float32))
         scale = np.exp(rng.standard_normal(hidden, np.float32))
