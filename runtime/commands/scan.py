@@ -166,8 +166,14 @@ def _run(
 ) -> str:
     """Scan what is left; returns what became of everything, in one line."""
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
-    from rich.progress import TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     from runtime.scan.scanner import Counts, Scanner
     from runtime.scan.texts import windows
