@@ -166,7 +166,14 @@ def _run(
 ) -> str:
     """Scan what is left; returns what became of everything, in one line."""
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     from runtime.scan.scanner import Counts, Scanner
     from runtime.scan.texts import windows
@@ -178,7 +185,8 @@ def _run(
     if unfinished.done.input_bytes:
         print(f"going on after line {scanner.counts.lines:,}", file=sys.stderr)
     began_s = perf_counter()
-    columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()
+    times = TimeElapsedColumn(), TimeRemainingColumn()
+    columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), *times
     console = Console(stderr=True)
     bar = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
     start = unfinished.done.input_bytes

@@ -14,7 +14,7 @@ from typing import BinaryIO
 from lenses.text import one_line
 
 WINDOW_LINES = 64
-WINDOW_BYTES = 32 * 1024
+WINDOW_BYTES = 16 * 1024
 """A window ends with the line that reaches either: about as many tokens as a forward takes."""
 LONGEST_LINE_BYTES = 16 * 2**20
 """A longer line is not read."""
