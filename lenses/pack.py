@@ -46,7 +46,7 @@ from lenses.text import one_line
 from lenses.writer import TORCH_DTYPES, copy_host, host_names, refuse_to_replace, write_files
 
 _GIB = 1 << 30
-SHARD_BYTES = 256 << 20
+SHARD_BYTES = 128 << 20
 """Of one file of first layers where a pack is written out of another: the writer has one file in memory."""
 
 

@@ -23,7 +23,9 @@ def quantise_rows(weights_RC: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]
     """Weights `[R, C]` as int8 `[R, C]` and the scale of each row `[R]` in fp32, which is none where a weight is not
     finite or is beyond what int8 can say: see `are_scales`."""
     weights_RC = weights_RC.to(torch.float32)
-    peak_R = weights_RC.abs().amax(dim=1)
+    peak_R = torch.maximum(
+        weights_RC.amax(dim=1), -weights_RC.amin(dim=1)
+    )  # no copy of the weights, as abs makes
     # Below the smallest normal number a quotient has few bits left, and a weight could come out above 127 scales.
     scale_R = torch.where(peak_R == 0, 1.0, (peak_R / _LARGEST).clamp(min=_FP32.tiny))
     return (weights_RC / scale_R[:, None]).round_().to(torch.int8), scale_R

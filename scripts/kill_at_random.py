@@ -110,12 +110,12 @@ def markdown(report: Record) -> str:
         ("configuration", f"`{run['configuration_sha256'][:16]}`"),
         *made_with(run),
     ]
-    columns = ("command", "usual s", "writes from s", "killed", "had ended", "absent", "whole", "put back")
+    columns = ("command", "usual s", "writes, s", "killed", "had ended", "absent", "whole", "put back")
     rows = [
         (
             one["case"],
             " to ".join(f"{seconds:.1f}" for seconds in sorted(one["usual_s"])),
-            f"{one['writing_from_s']:.1f}",
+            " to ".join(f"{seconds:.1f}" for seconds in one["writing_s"]),
             *(str(one[name]) for name in ("killed", "ended_before", "absent", "whole", "put_back")),
             str(one["debris_seen"]),
             str(len(one["broken"])),

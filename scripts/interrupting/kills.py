@@ -2,8 +2,8 @@
 
 A command is an argument list, and what it writes is a path, so any program can be killed. Its whole process group is
 killed with SIGKILL, which no program can answer. Half of the moments are drawn from all of the command's usual
-duration; half are so long after it is seen to begin writing as its writing usually takes, at the most, since that is
-when a kill can do harm. Every second time what is there already stays, so that the command replaces it.
+duration; half lie between the moment when it is seen to begin writing and the one when its target is usually there,
+since that is when a kill can do harm. Every second time what is there already stays, so that the command replaces it.
 
 In the end the command runs once more to its end: then its places must hold what they held after the first such run.
 """
@@ -56,7 +56,7 @@ class Case:
 def interrupt(case: Case, times: int, seed: int, progress: Callable[[], None]) -> Record:
     """Kills the command so many times; what was found. Raises PhoropterError where it fails without being killed."""
     rng = random.Random(seed)
-    usual_s, writing_s = _run(case)
+    usual_s, writing_s, written_s = _run(case)
     identity = case.check(case.target)
     expected = _held(case)
     found: Counter[str] = Counter()
@@ -66,7 +66,7 @@ def interrupt(case: Case, times: int, seed: int, progress: Callable[[], None]) -
             _remove(case.target)
         was_there = os.path.lexists(case.target)
         writes = turn % 4 < 2
-        delay_s = rng.uniform(0, usual_s - writing_s if writes else usual_s)
+        delay_s = rng.uniform(0, written_s - writing_s if writes else usual_s)
         ended = _kill_after(case, delay_s, writes=writes)
         found["ended before" if ended else "killed"] += 1
         found["debris seen"] += bool(_held(case) - expected)
@@ -76,13 +76,13 @@ def interrupt(case: Case, times: int, seed: int, progress: Callable[[], None]) -
             begun = " of writing" if writes else ""
             broken.append(f"after {delay_s:.3f} s{begun}: {one_line(error)}")
         progress()
-    usual_again_s, _ = _run(case)
+    usual_again_s, *_ = _run(case)
     return {
         "case": case.name,
         "command": [Path(case.argv[0]).name, *case.argv[1:]],
         "kills": times,
         "usual_s": [usual_s, usual_again_s],
-        "writing_from_s": writing_s,
+        "writing_s": [writing_s, written_s],
         **{
             name.replace(" ", "_"): found[name]
             for name in ("killed", "ended before", "absent", "whole", "put back", "debris seen")
@@ -108,16 +108,18 @@ def _state(case: Case, was_there: bool, identity: str) -> str:
     return "put back"
 
 
-def _run(case: Case) -> tuple[float, float]:
-    """Run the command to its end: its seconds, and the second at which it began to write."""
-    before, begin = _held(case), time.monotonic()
+def _run(case: Case) -> tuple[float, float, float]:
+    """Run the command to its end: its seconds, and those at which it began to write and its target was there."""
     _remove(case.target)
-    writing_s: float | None = None
+    before, begin = _held(case), time.monotonic()
+    writing_s = written_s = None
     process = _start(case)
     while process.poll() is None:
         time.sleep(_LOOK_S)
         if writing_s is None and _held(case) - before:
             writing_s = time.monotonic() - begin
+        if written_s is None and os.path.lexists(case.target):
+            written_s = time.monotonic() - begin
         if time.monotonic() - begin > _LONGEST_S:
             _kill(process)
             raise PhoropterError(f"{case.name}: not done after {_LONGEST_S:g} s; make it smaller")
@@ -125,8 +127,9 @@ def _run(case: Case) -> tuple[float, float]:
         raise PhoropterError(
             f"{case.name}: exit code {process.returncode} without being killed; run it by hand"
         )
-    seconds = time.monotonic() - begin
-    return seconds, writing_s if writing_s is not None else 0.0
+    usual_s = time.monotonic() - begin
+    written_s = usual_s if written_s is None else written_s
+    return usual_s, written_s if writing_s is None else min(writing_s, written_s), written_s
 
 
 def _kill_after(case: Case, delay_s: float, *, writes: bool) -> bool:
