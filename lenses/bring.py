@@ -1,7 +1,7 @@
 """Brings a pack from a hub into its cache: config.json first, then what it names, each file checked before it is kept.
 
-Knows the order and the hashes; `lenses.transfer` moves the bytes, `lenses.hub_cache` knows where they go. A file has two
-hashes: the hub's own of its bytes, and the sha256 in config.json, which is the pack's word and counts.
+Knows the order and the hashes; `lenses.transfer` moves the bytes, `lenses.hub_cache` knows where they go. A file has
+two hashes: the hub's own of its bytes, and the sha256 in config.json, which is the pack's word and counts.
 """
 
 import os

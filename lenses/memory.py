@@ -1,9 +1,10 @@
-"""Memory for weights that are read whole, again and again.
+"""Memory for weights that are read whole, again and again, and for weights that are soon let go.
 
 In pages of the usual 4 KiB a processor spends part of its time on finding them: 269 lenses of 2560 numbers in bf16 took
 1.4 times the memory floor, and 1.2 times in large ones.
 """
 
+import ctypes
 import mmap
 from contextlib import suppress
 
@@ -22,3 +23,12 @@ def empty_bytes(size_bytes: int, device: torch.device = _CPU) -> torch.Tensor:
     with suppress(OSError):  # a kernel without them
         memory.madvise(mmap.MADV_HUGEPAGE)
     return torch.frombuffer(memory, dtype=torch.uint8)
+
+
+def give_back() -> None:
+    """Hand memory that was freed back to the system, where the C library can (glibc keeps what lies between blocks).
+
+    Writing a pack of 5 GB out of another, a file of 256 MB at a time, took 2.5 GB of memory without this.
+    """
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)

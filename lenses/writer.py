@@ -20,11 +20,14 @@ from lenses.config import CARD, CONCEPTS, CONFIG, FAMILIES, HEADS, HOST, LensCon
 from lenses.contents import tensor_name, title
 from lenses.errors import ConfigError, PackFormatError, PackIntegrityError, WriteError
 from lenses.lens import Heads
+from lenses.memory import give_back
 from lenses.quantise import are_scales, quantise_rows
 from lenses.store import save_tensors, sha256_of
 from lenses.text import canonical_json, one_line, quoted
 
 TORCH_DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32, "int8": torch.int8}
+_LARGE_BYTES = 1 << 20
+"""Of a family from which on what its making took is worth handing back."""
 _MAX_FAMILIES_A_SHARD = 50_000  # a header entry takes about 100 bytes, and headers are at most 8 MB
 
 
@@ -70,6 +73,8 @@ def write_files(
             digest = sha256_of(layer.view(-1).view(torch.uint8))
             entry = {"file": file, "tensor": tensor_name(index), "rows": rows, "sha256": digest}
             entries.append(canonical_json(entry))
+            if layer.nbytes >= _LARGE_BYTES:
+                give_back()
             progress(len(entries))
         save_tensors(tensors, directory / file)
         del tensors, layer  # before the next file's are made, not after

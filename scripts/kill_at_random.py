@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +67,8 @@ def conversion(directory: Path) -> Case:
 
 
 def importing(directory: Path) -> Case:
-    """`phoropter pack import` of a few hundred state dicts with a LayerNorm."""
-    write_directory(directory / "source", tree_keys((5, 8, 8)), norm=True, size=256, widths=(64, 32))
+    """`phoropter pack import` of 144 state dicts with a LayerNorm."""
+    write_directory(directory / "source", tree_keys((4, 5, 6)), norm=True, size=512, widths=(64, 32))
     place = directory / "out"
     place.mkdir()
     target = place / "pack"
@@ -92,7 +93,7 @@ def build(arguments: argparse.Namespace, command: Sequence[str], progress: Progr
         bar = progress.add_task(name, total=arguments.times)
         with tempfile.TemporaryDirectory() as directory:
             case = CASES[name](Path(directory))
-            one = interrupt(case, arguments.times, arguments.seed, lambda bar=bar: progress.advance(bar))
+            one = interrupt(case, arguments.times, arguments.seed, partial(progress.advance, bar))
             one["command"] = [word.replace(directory, "DIR") for word in one["command"]]
         found.append(one)
     seconds = round(time.perf_counter() - begin, 1)

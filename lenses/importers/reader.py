@@ -114,9 +114,9 @@ def _flat(found: Any, answer_bytes: int) -> tuple[dict[str, Any], list[torch.Ten
 
 def _answer(answers: BinaryIO, found: dict[str, Any], tensors: list[torch.Tensor]) -> None:
     head = json.dumps(found).encode()
-    answers.write(struct.pack("<I", len(head)) + head)
-    for tensor in tensors:
-        answers.write(memoryview(tensor.numpy()))  # type: ignore[arg-type]  # numpy's stubs hide that it is a buffer
+    answers.write(
+        b"".join([struct.pack("<I", len(head)), head, *(tensor.numpy().data for tensor in tensors)])
+    )
     answers.flush()
 
 

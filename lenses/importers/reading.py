@@ -15,6 +15,7 @@ import struct
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,8 @@ _START_S = 120.0
 _MOST_ENDS = 10
 """Reading processes that files may take down before reading is given up."""
 _LONGEST_HEAD = 1 << 20
+_PIPE_BYTES = 1 << 20
+"""So that a file and its answer pass in one go, and the two processes wait for each other twice a file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +134,7 @@ class Reader:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
+            pipesize=_PIPE_BYTES,
             env=os.environ | {"OMP_NUM_THREADS": "1"},
         )
         try:
@@ -154,24 +158,23 @@ class Reader:
             raise Refused(one_line(said["refused"]))
         if "unreadable" in said:
             raise Unreadable(one_line(said["unreadable"]))
+        named = [
+            (key, dtype, shape, _size_bytes(dtype, shape)) for key, dtype, shape in said.get("tensors", ())
+        ]
+        total_bytes = sum(size_bytes for *_, size_bytes in named)
+        if total_bytes > self.limits.file_bytes:
+            raise EOFError
+        raw, at = self._exactly(process, total_bytes, deadline), 0
         tensors: dict[str, torch.Tensor] = {}
-        odd: list[str] = []
-        left_bytes = self.limits.file_bytes
-        for key, dtype, shape in said.get("tensors", ()):
-            item_bytes = _DTYPES[dtype].itemsize if dtype in _DTYPES else _item_bytes(dtype)
-            size_bytes = math.prod(shape) * item_bytes
-            left_bytes -= size_bytes
-            if left_bytes < 0:
-                raise EOFError
-            raw = self._exactly(process, size_bytes, deadline)
+        for key, dtype, shape, size_bytes in named:
             if dtype not in _DTYPES:
-                odd.append(f"{quoted(key)} is {one_line(dtype)}, expected float32 or bfloat16")
-            elif size_bytes:
-                tensors[key] = torch.frombuffer(raw, dtype=_DTYPES[dtype]).view(shape)
-            else:
-                tensors[key] = torch.empty(shape, dtype=_DTYPES[dtype])
-        if odd:
-            raise Unreadable(odd[0])
+                raise Unreadable(f"{quoted(key)} is {one_line(dtype)}, expected float32 or bfloat16")
+            # In memory of its own: aligned, and let go when the tensor is.
+            piece = raw[at : at + size_bytes] or bytearray(1)
+            count = math.prod(shape)
+            tensors[key] = torch.frombuffer(piece, dtype=torch.uint8)[:size_bytes].view(_DTYPES[dtype])
+            tensors[key] = tensors[key][:count].view(shape)
+            at += size_bytes
         return tensors
 
     def _exactly(self, process: subprocess.Popen[bytes], count: int, deadline: float) -> bytearray:
@@ -214,8 +217,8 @@ class Reader:
                     pipe.close()
 
 
-def _item_bytes(dtype: str) -> int:
+def _size_bytes(dtype: str, shape: Sequence[int]) -> int:
     kind = getattr(torch, dtype, None)
-    if not isinstance(kind, torch.dtype):
-        raise Unreadable(f"holds numbers of the type {quoted(dtype)}, expected float32 or bfloat16")
-    return kind.itemsize
+    if not isinstance(kind, torch.dtype) or any(type(size) is not int or size < 0 for size in shape):
+        raise EOFError  # no answer that our own program gives
+    return math.prod(shape) * kind.itemsize

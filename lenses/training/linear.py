@@ -29,7 +29,7 @@ from lenses.concept import Hierarchy
 from lenses.lens import Heads
 from lenses.training.samples import Samples, TrainedLenses, by_family
 
-SHRINKAGE = 0.1
+SHRINKAGE = 0.3
 
 
 def fit_linear(

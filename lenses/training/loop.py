@@ -24,6 +24,7 @@ from lenses.concept import Hierarchy
 from lenses.lens import Floats, Heads
 from lenses.training.config import TrainingConfig
 from lenses.training.draw import Draw
+from lenses.training.linear import fit_linear
 from lenses.training.samples import CHUNK, Samples, TrainedLenses, by_family
 from lenses.training.span import Span
 from lenses.training.stack import Stack
@@ -53,12 +54,17 @@ def train(
     rng = np.random.default_rng(config.seed)
     torch_rng = torch.Generator().manual_seed(config.seed)
     parents_N = torch.from_numpy(hierarchy.parents.astype(np.int64)).to(device)
-    span = Span.of(samples, config.span)
+    span = Span.of(samples, config.span, config.seed)
     states_SK = span.coordinates(samples).to(device)
     draw = Draw(samples, hierarchy, config.batch, config.sibling_weight, rng)
     stack = Stack(
         len(hierarchy), states_SK.shape[1], config.widths, config.rank, config.batch, torch_rng, device
     )
+    if config.rank is None and min((2, *config.widths)) >= 2:
+        reduced = Samples(states_SK.cpu().numpy(), samples.text_S, samples.positive_XN)
+        linear = fit_linear(reduced, hierarchy, sibling_weight=config.sibling_weight)
+        bias_N = torch.from_numpy(linear.heads.bias1[:, 0])
+        stack.begin_with(torch.cat(linear.first_layers).to(device), bias_N.to(device))
     taught_SN = None if teacher is None else _teach(samples, teacher, len(hierarchy))
     gather = _Gather(len(hierarchy), config.batch, states_SK.shape[1], device)
     best = None
@@ -66,12 +72,14 @@ def train(
         validation.check(hierarchy)
         best = Best(
             validation,
+            hierarchy,
             span.coordinates(validation).to(device),
             stack,
             config.batch,
             config.patience,
             np.random.default_rng([config.seed, 1]),
         )
+        best.look(gather)
     optimiser = _optimiser(stack, config)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, config.steps))
     for step in range(1, config.steps + 1):

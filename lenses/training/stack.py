@@ -60,6 +60,25 @@ class Stack:
         self._back1 = zeros(lenses, batch, h1)
         self._read = torch.empty(0)
 
+    def begin_with(self, weight_NK: torch.Tensor, bias_N: torch.Tensor) -> None:
+        """Have every lens compute `weight · z + bias` before it is trained; not for compact.
+
+        Of an mlp two units carry the value, one where it is positive and one where it is negative, each through its own
+        unit of the second layer. All others are ready to learn and add nothing yet.
+        """
+        of = self.weights
+        if self.is_linear:
+            of["weight1"][:, 0], of["bias1"][:, 0] = weight_NK, bias_N
+            return
+        length_N = weight_NK.norm(dim=1).clamp(min=1e-6)
+        for unit, sign in ((0, 1.0), (1, -1.0)):
+            of["weight1"][:, unit] = sign * weight_NK / length_N[:, None]
+            of["bias1"][:, unit] = sign * bias_N / length_N
+            of["weight2"][:, unit] = 0.0
+            of["weight2"][:, unit, unit] = 1.0
+        of["weight3"].zero_()
+        of["weight3"][:, 0], of["weight3"][:, 1] = length_N, -length_N
+
     @property
     def is_linear(self) -> bool:
         """Whether there is one layer only."""

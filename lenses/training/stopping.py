@@ -1,13 +1,18 @@
-"""Early stopping, a lens at a time: every lens keeps the weights with which it told validation states best.
+"""Early stopping, a lens at a time: every lens keeps the last weights that told validation states as well as any before.
 
-Every lens is asked about fixed validation samples of its own: up to 64 of its positives, and so many of its negatives
-that they are eight times the batch together. Its AUROC on these is computed for all lenses at once. A lens that has not
-improved for `patience` looks is finished, and training ends when all are. Lenses without a validation positive (or
-negative) keep their last weights and wait for the others.
+Every lens is asked about fixed validation samples of its own, eight times the batch together: up to 64 of its
+positives; of the rest, a third its siblings' positives and the others any negatives. What counts is the mean of two
+AUROCs, against any negative and against siblings alone: by the first alone lenses would forget to tell siblings apart.
+Both are computed for all lenses at once.
 
-Compact lenses share a projection, which can be kept once only: they improve together, by their mean AUROC.
+So few samples make an AUROC that trembles, and later weights are the calmer ones. So a lens takes the later weights
+unless they are `TOLERANCE` below its best; when that has been so for `patience` looks on end it is finished, and
+training ends when all are. Lenses without a validation positive (or negative) keep their last weights and wait for the
+others.
 
-Shapes: N lenses, P positives and M negatives of a lens (the most that any has), K coordinates.
+Compact lenses share a projection, which can be kept once only: they improve together, by the mean over lenses.
+
+Shapes: N lenses, P positives and M negatives of a lens (the most that any has), V all of these, K coordinates.
 """
 
 from collections.abc import Callable
@@ -16,11 +21,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lenses.concept import Hierarchy
 from lenses.training.samples import Samples
 from lenses.training.stack import Stack
 
 _POSITIVES, _BATCHES = 64, 8
-Bools = NDArray[np.bool_]
+TOLERANCE = 0.005
+Ints = NDArray[np.int64]
 
 
 def areas(
@@ -40,6 +47,7 @@ class Best:
     def __init__(
         self,
         samples: Samples,
+        hierarchy: Hierarchy,
         states_SK: torch.Tensor,
         stack: Stack,
         batch: int,
@@ -48,53 +56,55 @@ class Best:
     ) -> None:
         self._states_SK, self._stack, self._batch, self._patience = states_SK, stack, batch, patience
         device = states_SK.device
-        picked = [_pick(samples, n, _BATCHES * batch, rng) for n in range(samples.positive_XN.shape[1])]
-        split = max(len(positives) for positives, _ in picked)
-        rest = max(len(negatives) for _, negatives in picked)
-        width = -(-(split + rest) // batch) * batch
-        index = np.zeros((len(picked), width), np.int64)
-        present = np.zeros((len(picked), width), np.bool_)
-        for n, (positives, negatives) in enumerate(picked):
-            index[n, : len(positives)] = positives
-            present[n, : len(positives)] = True
-            index[n, split : split + len(negatives)] = negatives
-            present[n, split : split + len(negatives)] = True
-        self._split = split
-        self._index = torch.from_numpy(index).to(device)
-        self._present = torch.from_numpy(present).to(device)
+        picked = [
+            _pick(samples, n, int(parent), _BATCHES * batch, rng) for n, parent in enumerate(hierarchy.parents)
+        ]
+        self._widths = [max(len(kinds[kind]) for kinds in picked) for kind in range(3)]
+        width = -(-sum(self._widths) // batch) * batch
+        index_NV = np.zeros((len(picked), width), np.int64)
+        present_NV = np.zeros((len(picked), width), np.bool_)
+        for n, kinds in enumerate(picked):
+            for some, start in zip(kinds, np.cumsum([0, *self._widths]), strict=False):
+                index_NV[n, start : start + len(some)] = some
+                present_NV[n, start : start + len(some)] = True
+        self._index_NV = torch.from_numpy(index_NV).to(device)
+        self._present_NV = torch.from_numpy(present_NV).to(device)
         self._kept = {name: weight.clone() for name, weight in stack.weights.items()}
         self._looks_since = torch.zeros(len(picked), dtype=torch.int64, device=device)
         self.area_N = torch.full((len(picked),), -torch.inf, device=device)
-        """[N] the best AUROC of each lens; -inf where it cannot be told."""
+        """[N] the best of each lens; -inf where it cannot be told."""
 
     def look(self, gather: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> bool:
-        """Score the validation samples, keep what improved; whether any lens may still improve.
+        """Score the validation samples, keep what is as good; whether any lens may still improve.
 
         `gather(states_SK, index_NB)` gives the states of these samples, `[N, B, K]`.
         """
-        logits = torch.cat(
+        logits_NV = torch.cat(
             [
-                self._stack.score(gather(self._states_SK, index))
-                for index in self._index.split(self._batch, dim=1)
+                self._stack.score(gather(self._states_SK, index_NB))
+                for index_NB in self._index_NV.split(self._batch, dim=1)
             ],
             dim=1,
         )
-        split, present = self._split, self._present
-        area_N = areas(logits[:, :split], logits[:, split:], present[:, :split], present[:, split:])
+        used = sum(self._widths)
+        positives, siblings, others = logits_NV[:, :used].split(self._widths, dim=1)
+        is_positive, is_sibling, is_other = self._present_NV[:, :used].split(self._widths, dim=1)
+        among_all_N = areas(positives, others, is_positive, is_other)
+        among_siblings_N = areas(positives, siblings, is_positive, is_sibling)
+        area_N = torch.stack([among_all_N, among_siblings_N]).nanmean(dim=0)
         known = ~area_N.isnan()
         area_N = torch.where(known, area_N, -torch.inf)
         if "projection" in self._stack.weights:
             mean = area_N[known].mean() if known.any() else area_N[0]
             area_N = torch.where(known, mean, -torch.inf)
-        # A finished lens stays finished: the later looks would only choose among accidents.
-        open_N = self._looks_since < self._patience
-        improved = known & open_N & (area_N > self.area_N)
-        self.area_N = torch.where(improved, area_N, self.area_N)
-        self._looks_since = torch.where(improved, 0, self._looks_since + 1)
+        # A finished lens stays finished: later looks would only choose among accidents.
+        taken = known & (self._looks_since < self._patience) & (area_N >= self.area_N - TOLERANCE)
+        self.area_N = torch.where(taken, torch.maximum(area_N, self.area_N), self.area_N)
+        self._looks_since = torch.where(taken, 0, self._looks_since + 1)
         for name, weight in self._stack.weights.items():
             if name != "projection":
-                self._kept[name][improved] = weight[improved]
-            elif improved.any():
+                self._kept[name][taken] = weight[taken]
+            elif taken.any():
                 self._kept[name].copy_(weight)
         return bool((known & (self._looks_since < self._patience)).any())
 
@@ -109,10 +119,14 @@ class Best:
 
 
 def _pick(
-    samples: Samples, lens: int, most: int, rng: np.random.Generator
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Validation samples of a lens, positives and negatives."""
+    samples: Samples, lens: int, parent: int, most: int, rng: np.random.Generator
+) -> tuple[Ints, Ints, Ints]:
+    """Validation samples of a lens: positives, its siblings' positives, any negatives."""
     positive_S = samples.positive_XN[:, lens][samples.text_S]
-    positives, negatives = np.flatnonzero(positive_S), np.flatnonzero(~positive_S)
-    positives = rng.permutation(positives)[: min(_POSITIVES, most // 2)]
-    return positives, rng.permutation(negatives)[: most - len(positives)]
+    positives = rng.permutation(np.flatnonzero(positive_S))[: min(_POSITIVES, most // 2)]
+    room = most - len(positives)
+    siblings = np.empty(0, np.int64)
+    if parent >= 0:
+        under = samples.positive_XN[:, parent][samples.text_S] & ~positive_S
+        siblings = rng.permutation(np.flatnonzero(under))[: room // 3]
+    return positives, siblings, rng.permutation(np.flatnonzero(~positive_S))[: room - len(siblings)]

@@ -1,4 +1,4 @@
-"""`phoropter pack show` and `phoropter pack report`: what a pack holds, the card of a lens, all cards as one page."""
+"""`phoropter pack list`, `show`, `report` and `verify`: what is here, what a pack holds, the card of each lens."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,8 +14,10 @@ _PACK = typer.Argument(help="A directory, a name of `pack list`, or a hub id.")
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `phoropter pack`."""
+    app.command("list")(list_packs)
     app.command("show")(show)
     app.command("report")(report)
+    app.command("verify")(verify_pack)
 
 
 def show(
@@ -87,3 +89,41 @@ def _show_lens(opened: "LensPack", concept: str) -> None:
     index = opened.hierarchy.index(concept)
     for section in lens_card(opened.config, opened.hierarchy, opened.heads, index):
         print_table([section.title, ""], section.rows)
+
+
+def list_packs() -> None:
+    """List the lens packs that are here: in lens_packs/, and beside the installed package.
+
+    \b
+    Example:
+      phoropter pack list
+    """
+    from runtime.display import print_table
+    from runtime.packs import list_rows
+
+    rows = list_rows()
+    if not rows:
+        print("no lens packs in lens_packs/; scripts/train_lenses.py trains one")
+        return
+    print_table(["pack", "host", "site", "concepts", "base levels", "size"], rows)
+
+
+def verify_pack(
+    pack: Annotated[str, typer.Argument(help="A directory, a name of `pack list`, or a hub id.")],
+) -> None:
+    """Check every byte of a lens pack against its hashes; exit code 2 and the first damage if there is any.
+
+    \b
+    Example:
+      phoropter pack verify lens_packs/wordnet-mini
+    """
+    from lenses.pack import LensPack
+    from runtime.packs import resolve_pack
+
+    opened = LensPack.from_pretrained(resolve_pack(pack))
+    opened.verify()
+    config = opened.config
+    print(
+        f"ok: {one_line(opened.path)}: {config.concepts} lenses in {config.families} families, "
+        f"{len(config.sha256)} files, all as they were written"
+    )

@@ -147,7 +147,11 @@ def _scan(
         host = load_host(name, revision=revision, device=device)
         plan = _plan(texts, host, pack, config, selection, aggregation)
         with quiet(), Unfinished(out, plan) as unfinished, monitor.attach(host.model):
-            said = _run(texts, monitor, host, unfinished, selection, aggregation)
+            try:
+                said = _run(texts, monitor, host, unfinished, selection, aggregation)
+            except KeyboardInterrupt:
+                print("what is done is kept: type the same again to go on", file=sys.stderr)
+                raise
             unfinished.finish(write_parquet if Path(out).suffix == ".parquet" else None)
     print(said)
 

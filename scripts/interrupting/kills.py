@@ -2,8 +2,8 @@
 
 A command is an argument list, and what it writes is a path, so any program can be killed. Its whole process group is
 killed with SIGKILL, which no program can answer. Half of the moments are drawn from all of the command's usual
-duration, half from the part in which it writes (from when something of its target is first seen); every second time
-what is there already stays, so that the command replaces it.
+duration; half are so long after it is seen to begin writing as its writing usually takes, at the most, since that is
+when a kill can do harm. Every second time what is there already stays, so that the command replaces it.
 
 In the end the command runs once more to its end: then its places must hold what they held after the first such run.
 """
@@ -65,15 +65,16 @@ def interrupt(case: Case, times: int, seed: int, progress: Callable[[], None]) -
         if turn % 2 == 0:
             _remove(case.target)
         was_there = os.path.lexists(case.target)
-        first_s = writing_s if turn % 4 < 2 else 0.0
-        delay_s = rng.uniform(first_s, usual_s)
-        ended = _kill_after(case, delay_s)
+        writes = turn % 4 < 2
+        delay_s = rng.uniform(0, usual_s - writing_s if writes else usual_s)
+        ended = _kill_after(case, delay_s, writes=writes)
         found["ended before" if ended else "killed"] += 1
         found["debris seen"] += bool(_held(case) - expected)
         try:
             found[_state(case, was_there, identity)] += 1
         except PhoropterError as error:
-            broken.append(f"after {delay_s:.3f} s: {one_line(error)}")
+            begun = " of writing" if writes else ""
+            broken.append(f"after {delay_s:.3f} s{begun}: {one_line(error)}")
         progress()
     usual_again_s, _ = _run(case)
     return {
@@ -128,9 +129,12 @@ def _run(case: Case) -> tuple[float, float]:
     return seconds, writing_s if writing_s is not None else 0.0
 
 
-def _kill_after(case: Case, delay_s: float) -> bool:
-    """Start the command and kill it after so many seconds; whether it had ended before."""
+def _kill_after(case: Case, delay_s: float, *, writes: bool) -> bool:
+    """Start the command and kill it so many seconds later, or after it began to write; whether it had ended before."""
+    before = _held(case)
     process = _start(case)
+    while writes and process.poll() is None and not _held(case) - before:
+        time.sleep(_LOOK_S)
     try:
         process.wait(delay_s)
     except subprocess.TimeoutExpired:
@@ -162,3 +166,5 @@ def _held(case: Case) -> set[str]:
 def _remove(target: Path) -> None:
     if target.is_dir():
         shutil.rmtree(target)
+    else:
+        target.unlink(missing_ok=True)
