@@ -55,6 +55,7 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
         blocks=hosts.BLOCKS,
         host=HOST,
         host_dir=host,
+        null_texts=400,
     )
     return here
 
@@ -229,16 +230,48 @@ def test_pack_list_show_and_verify(run: Type) -> None:
     code, said, _ = run("pack", "show", packs.DEFAULT_PACK)
     assert code == 0
     assert "\n0\t3\t1\tat every token\n1\t6\t3\tat every token\n2\t12\t6\twhen a parent is active\n" in said
-    counted = re.findall(
-        r"\n([ABCDF]|unmeasured)\t[^\n]* (?:AUROC from \d\.\d\d|AUROC below 0\.80|texts)\t(\d+)", said
-    )
+    graded = said.partition("\ngrade\tmeans\tlenses")[2].partition("\na grade is the worst")[0]
+    counted = re.findall(r"\n([ABCDF]|unmeasured)\t[^\t\n]+\t(\d+)", graded)
     assert [grade for grade, _ in counted] == [*"ABCDF", "unmeasured"]
     assert sum(int(lenses) for _, lenses in counted) == 21
     assert ("unmeasured", "4") in counted
     assert re.search(r"\nauroc\t21\t0\.\d{3}\t", said)
+    assert re.search(r"\n20\t\d+\.\d\d, at most \d+\.\d\d, over \d+ lenses\n", said)
+    assert "null_" not in said
     code, said, _ = run("pack", "verify", f"lens_packs/{packs.DEFAULT_PACK}")
     assert code == 0
     assert said.startswith(f"ok: lens_packs/{packs.DEFAULT_PACK}: 21 lenses in 10 families")
+
+
+def test_a_lens_has_a_card_and_a_pack_a_page_of_all_of_them(run: Type, tmp_path: Path) -> None:
+    code, said, errors = run("pack", "show", packs.DEFAULT_PACK, "animal.small")
+    assert (code, errors) == (0, "")
+    assert "\npath\tanimal > small animal\n" in said
+    assert re.search(r"\n1\.0% of the tokens\tabove log-odds ", said)
+    code, said, errors = run("pack", "show", packs.DEFAULT_PACK, "animal.smal")
+    assert (code, said) == (2, "")
+    assert "did you mean animal.small" in errors
+    page = tmp_path / "lenses.html"
+    code, said, errors = run("pack", "report", packs.DEFAULT_PACK, "--out", page)
+    assert (code, said, errors) == (0, f"wrote {page}: 21 lenses\n", "")
+    assert "small animal" in page.read_text()
+
+
+def test_an_alarm_budget_marks_alarms_and_says_what_was_promised(run: Type, tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    code, said, _ = run("watch", "the dog", "--max-new-tokens", "12", "--alarm-budget", "60", "--jsonl", out)
+    assert code == 0
+    last = said.splitlines()[-1]
+    found = re.search(r"(\d+) alarms in (\d+) tokens, .*promised at most (\S+) per 1,000", last)
+    assert found is not None
+    events = [json.loads(line) for line in out.read_text().splitlines()]
+    assert sum(len(event["alarms"]) for event in events) == int(found[1]) > 0
+    assert sum(event["state"] == "ok" for event in events) == int(found[2])
+    assert float(found[3]) <= 60
+    assert "[ALARM: " in said
+    code, said, errors = run("watch", "the dog", "--alarm-budget", "0.001")
+    assert (code, said) == (2, "")
+    assert "can promise" in errors
 
 
 def test_doctor_prints_a_line_a_check_and_fails_only_on_problems(run: Type, copied: Path) -> None:
