@@ -159,15 +159,10 @@ def test_two_processes_give_the_pack_that_one_gives(
     program = "import sys; from runtime.cli import main; sys.exit(main(sys.argv[1:]))"
     launched = subprocess.run(
         [
-            sys.executable,
-            "-m",
-            "torch.distributed.run",
-            "--nproc-per-node=2",
-            "--no-python",
-            sys.executable,
-            "-c",
-        ]
-        + [program, *run(host, concepts, texts, together, *SMALL, "--processes=2")],
+            *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--no-python"),
+            *(sys.executable, "-c", program),
+            *run(host, concepts, texts, together, *SMALL, "--processes=2"),
+        ],
         capture_output=True,
         text=True,
         env=os.environ | {"OMP_NUM_THREADS": "1", "MASTER_PORT": "0"},
