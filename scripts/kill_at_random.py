@@ -1,6 +1,6 @@
 """Kills what writes packs, fifty times each at random: the pack must be absent or whole, and no debris may stay.
 
-    python scripts/kill_at_random.py                          all cases: conversion, import
+    python scripts/kill_at_random.py                          all cases: conversion, import, training, download
     python scripts/kill_at_random.py --case import --times 6 --out /tmp/interruptions
 
 A case is a function in CASES that makes what the command needs in a directory of its own and says what to run, where it
@@ -10,15 +10,18 @@ The last line of standard output is one JSON document.
 """
 
 import argparse
+import json
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from foreign.state_dicts import tree_keys, write_directory
+from interrupting.downloads import kill_downloads
 from interrupting.kills import Case, interrupt
 from pages.command import make_report
 from pages.files import plain
@@ -77,27 +80,78 @@ def importing(directory: Path) -> Case:
     return Case("import", argv, target, [place])
 
 
-CASES: Mapping[str, Callable[[Path], Case]] = {"conversion": conversion, "import": importing}
-"""What is killed, by name."""
+def training(directory: Path) -> Case:
+    """`phoropter train` of linear lenses for a tiny host of random weights."""
+    nodes = [
+        ("animal", None),
+        ("tool", None),
+        ("dog", "animal"),
+        ("cat", "animal"),
+        ("saw", "tool"),
+        ("axe", "tool"),
+    ]
+    concepts, texts = directory / "concepts.jsonl", directory / "texts.jsonl"
+    concepts.write_text(
+        "".join(json.dumps({"id": id, "name": id, "parent": above}) + "\n" for id, above in nodes)
+    )
+    told = [
+        {"text": f"The {id} of number {n} is here.", "concepts": [id]}
+        for n in range(200)
+        for id, _ in nodes[2:]
+    ]
+    texts.write_text("".join(json.dumps(one) + "\n" for one in told))
+    place = directory / "out"
+    place.mkdir()
+    target = place / "pack"
+    argv = [*PHOROPTER, "train", "--model", "random:gemma-3-tiny", "--kind", "linear", "--device", "cpu"]
+    argv += [
+        "--site",
+        "resid_post.1",
+        "--pooling",
+        "token",
+        "--concepts",
+        str(concepts),
+        "--texts",
+        str(texts),
+    ]
+    return Case("training", [*argv, "--out", str(target)], target, [place])
+
+
+CASES: Mapping[str, Callable[[Path], Case]] = {
+    "conversion": conversion,
+    "import": importing,
+    "training": training,
+}
+"""What is killed, by name; and `DOWNLOAD`, which needs a hub."""
+DOWNLOAD = "download"
+TRAVELLING = Path("lens_packs/wordnet-mini")
 
 
 def build(arguments: argparse.Namespace, command: Sequence[str], progress: Progress) -> Record:
     """Kill each case's command; returns the report."""
     if arguments.times < 1:
         raise ConfigError(f"{arguments.times} kills show nothing; give 1 or more")
-    names = arguments.case or list(CASES)
+    names = arguments.case or [*CASES, DOWNLOAD]
     run = RunRecord.begin(command, {"cases": names, "times": arguments.times, "seed": arguments.seed})
     begin = time.perf_counter()
-    found = []
+    found, downloads = [], None
     for name in names:
         bar = progress.add_task(name, total=arguments.times)
+        if name == DOWNLOAD:
+            downloads = Counter({"absent": 0, "whole": 0})
+            for state in kill_downloads(TRAVELLING, arguments.times, arguments.seed):
+                downloads[state] += 1
+                progress.advance(bar)
+            continue
         with tempfile.TemporaryDirectory() as directory:
             case = CASES[name](Path(directory))
             one = interrupt(case, arguments.times, arguments.seed, partial(progress.advance, bar))
             one["command"] = [word.replace(directory, "DIR") for word in one["command"]]
         found.append(one)
     seconds = round(time.perf_counter() - begin, 1)
-    report: Record = plain({"cases": found, "run": run.to_json() | {"seconds": seconds}}, 4)
+    report: Record = plain(
+        {"cases": found, "downloads": downloads, "run": run.to_json() | {"seconds": seconds}}, 4
+    )
     return report
 
 
@@ -133,6 +187,12 @@ def markdown(report: Record) -> str:
         "then exactly the pack was there.\n",
         table((*columns, "debris seen", "broken", "clean in the end"), rows),
     ]
+    if (downloads := report["downloads"]) is not None:
+        parts.append(
+            "A download from a hub on this machine, killed in the same way at a moment while bytes come, left the pack "
+            f"absent {downloads['absent']} times and whole {downloads['whole']} times; each time the next start had it "
+            "whole and left no debris.\n"
+        )
     parts += [f"- {one['case']}, broken {said}\n" for one in report["cases"] for said in one["broken"]]
     return "\n".join(parts)
 
@@ -143,7 +203,8 @@ def _is_clean(one: Record) -> bool:
 
 def summary(report: Record) -> Record:
     """What the last line says."""
-    return {
+    found: Record = {} if report["downloads"] is None else {DOWNLOAD: report["downloads"]}
+    return found | {
         one["case"]: {
             "kills": one["kills"],
             "debris_seen": one["debris_seen"],
@@ -160,7 +221,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--case", choices=list(CASES), action="append", help="may be given again; default: all")
+    add("--case", choices=[*CASES, DOWNLOAD], action="append", help="may be given again; default: all")
     add("--times", type=int, default=TIMES, help="kills of each; default %(default)s")
     add("--seed", type=int, default=0)
     add(

@@ -1,14 +1,10 @@
-"""Kill downloads of a lens pack at random moments: each leaves it absent or whole, and the next start mends the rest.
-
-    python scripts/kill_downloads.py --times 50
+"""Kills downloads of a lens pack at random moments: each leaves it absent or whole, and the next start mends the rest.
 
 A hub on this machine serves a pack slowly to a process that fetches it and is killed (SIGKILL) at a random moment after
 its first request. Looked at then: the snapshot is not there, or opens with every byte as it was. A second process then
-fetches it, and there must be the pack and no debris. The last line is JSON: how many were absent, and how many whole.
+fetches it, and there must be the pack and no debris.
 """
 
-import argparse
-import json
 import os
 import random
 import shutil
@@ -16,7 +12,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -98,22 +93,3 @@ def _is_debris(path: Path) -> bool:
     return (
         ".tmp" in path.name or path.name.endswith(".incomplete") or (path.is_symlink() and not path.exists())
     )
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--pack", type=Path, default=Path("lens_packs/wordnet-mini"))
-    parser.add_argument("--times", type=int, default=50)
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-    states: Counter[str] = Counter()
-    for number, state in enumerate(kill_downloads(arguments.pack, arguments.times, arguments.seed), start=1):
-        states[state] += 1
-        print(f"{number}: {state}, and whole after the next start", file=sys.stderr)
-    print(json.dumps({"killed": arguments.times, **states}))
-
-
-if __name__ == "__main__":
-    main()
