@@ -57,7 +57,8 @@ class Best:
         self._states_SK, self._stack, self._batch, self._patience = states_SK, stack, batch, patience
         device = states_SK.device
         picked = [
-            _pick(samples, n, int(parent), _BATCHES * batch, rng) for n, parent in enumerate(hierarchy.parents)
+            _pick(samples, n, int(parent), _BATCHES * batch, rng)
+            for n, parent in enumerate(hierarchy.parents)
         ]
         self._widths = [max(len(kinds[kind]) for kinds in picked) for kind in range(3)]
         width = -(-sum(self._widths) // batch) * batch
