@@ -28,7 +28,7 @@ import numpy as np
 
 from lenses.errors import ConfigError
 from lenses.lens import Floats, Heads
-from lenses.metrics import Doubles, Estimate, Ints
+from lenses.metrics import Bools, Doubles, Estimate, Ints
 
 TOKEN, SEQUENCE = "token", "sequence"
 LEVELS = {TOKEN: "of the tokens", SEQUENCE: "of the texts"}
@@ -160,6 +160,11 @@ class Tail:
         """Tokens or texts of the corpus."""
         return int(self.weight_X.sum())
 
+    def of_texts(self, which_X: Bools) -> "Tail":
+        """The same on some of the texts."""
+        kept_K = which_X[self.text_K]
+        return Tail(self.values_K[kept_K], self.text_K[kept_K], np.where(which_X, self.weight_X, 0.0))
+
     def threshold(self, rate: float) -> float:
         """The lowest logit above which at most this share lies: one of the corpus's own."""
         allowed = math.floor(rate * self.count + 1e-9)
@@ -245,7 +250,8 @@ def null_metrics(null: Null, heads: Heads) -> list[dict[str, float]]:
         null_tokens, null_texts                 the corpus
         null_token_1fpr, null_sequence_1fpr     thresholds at 1 % of its tokens and texts; `01fpr`: at 0.1 %
         ..._low, ..._high                       the 95 % interval of each
-        null_token_likeness                     how alike tokens of a text are there, see `Tail.likeness`
+        null_token_likeness                     how alike tokens of a text are there, see `Tail.likeness`; at least the
+                                                mean of all lenses
         null_excess                             s_n: mean excess above `null_token_1fpr`
 
     What the corpus is too small for is left out: a threshold wants three texts expected beyond it.
@@ -270,6 +276,13 @@ def null_metrics(null: Null, heads: Heads) -> list[dict[str, float]]:
                     if (excess := tail.excess(found)) is not None and slope * excess > 0:
                         metrics["null_excess"] = _rounded(slope * excess)
         table.append(metrics)
+    # Few texts decide how alike a lens's tokens seem; one that seems luckier than the rest is not believed.
+    alike = [metrics["null_token_likeness"] for metrics in table if "null_token_likeness" in metrics]
+    for metrics in table:
+        if "null_token_likeness" in metrics:
+            metrics["null_token_likeness"] = _rounded(
+                max(metrics["null_token_likeness"], float(np.mean(alike)))
+            )
     return table
 
 
