@@ -184,7 +184,7 @@
     $("scale").append(make("span", {}, make("em", {}, "Italic"), ": read as the prompt. Upright: written; its concepts were active before the word was."));
     const from = data.grades.map(([letter, least], place) => `${letter} ${place ? "" : "from "}${place + 1 < data.grades.length ? least.toFixed(2) : "below"}`);
     $("grades").append(
-      `Grade: the lens’s AUROC on held-out texts, ${from.join(", ")}. `, make("em", {}, "Unmeasured"),
+      `Grade: the worst letter that a lens’s measures on held-out texts earn; by AUROC, ${from.join(", ")}. `, make("em", {}, "Unmeasured"),
       `: fewer than ${data.measured_from} such texts. “?” marks what is unmeasured or not calibrated: it gives no colour.`);
   }
 
