@@ -16,7 +16,7 @@ from lenses.errors import PhoropterError
 from runtime.commands import pack_making, pack_sharing, packs
 from runtime.commands.doctor import doctor
 from runtime.commands.scan import scan
-from runtime.commands.train import train
+from runtime.commands.train import measure, train
 from runtime.commands.watch import watch
 
 _UsageError = typer.BadParameter.__base__
@@ -35,6 +35,7 @@ pack_app = typer.Typer(
 )
 for group in (packs, pack_making, pack_sharing):
     group.register(pack_app)
+pack_app.command()(measure)
 app.add_typer(pack_app, name="pack")
 
 

@@ -1,4 +1,4 @@
-"""`phoropter train`: from concepts and texts to a pack."""
+"""`phoropter train`: from concepts and texts to a pack; `phoropter pack measure`: the same but for the training."""
 
 import shutil
 from pathlib import Path
@@ -8,6 +8,7 @@ import typer
 
 from lenses.errors import ConfigError
 from lenses.text import one_line, quoted
+from runtime.commands.options import Device, Model, open_host
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -117,9 +118,6 @@ def train(
           --null gcide --out lens_packs/wordnet-1b
       torchrun --nproc-per-node 2 --no-python phoropter train --processes 2 ...
     """
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     from lenses.files import local_path
     from lenses.writer import refuse_to_replace
     from runtime.training.recipe import Teacher, train_pack
@@ -133,8 +131,7 @@ def train(
     refuse_to_replace(target)
     workers = Workers.join(processes, on_cpu=device == "cpu")
     read = read_concepts(concepts)
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=Console(stderr=True), disable=not workers.is_first) as progress:
+    with _bars(shown=workers.is_first) as progress:
         host = _load(model, revision, device, workers)
         directory = beside if states is None else local_path(states)
         given = _texts(texts, other, null, tellings, host, read, directory, workers, seed, progress)
@@ -160,6 +157,84 @@ def train(
         print(
             f"wrote {one_line(pack.path)} ({pack.identity[:12]}); look at it: phoropter pack show {one_line(out)}"
         )
+
+
+def measure(
+    pack: Annotated[str, typer.Argument(help="A directory, a name of `pack list`, or a hub id.")],
+    texts: Annotated[str, typer.Option(metavar="SOURCE", help="As of phoropter train.")],
+    out: Annotated[str, typer.Option(metavar="DIR", help="The pack to make.")],
+    model: Model = None,
+    other: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Texts in another style, as of phoropter train.")
+    ] = None,
+    null: Annotated[
+        str | None,
+        typer.Option(metavar="SOURCE", help="Texts of another kind, as of phoropter train."),
+    ] = None,
+    positions: Annotated[int, typer.Option(help="Sampled positions of a text, its last aside.")] = 4,
+    states: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR", help="Keep the host's states there. Default: beside the pack, until it is done."
+        ),
+    ] = None,
+    device: Device = None,
+    seed: Annotated[int, typer.Option(help="Makes everything repeatable.")] = 0,
+) -> None:
+    """Calibrate and measure the lenses of a pack on texts, imported ones too; nothing is trained.
+
+    The new pack has the same lenses, with a card for each: see phoropter pack show. Of the texts only those parts are
+    used that phoropter train sets aside, since what lenses were trained on flatters them.
+
+    \b
+    Examples:
+      phoropter pack measure lens_packs/theirs --texts texts.jsonl --null gcide --out lens_packs/theirs-measured
+      phoropter pack measure wordnet-mini --texts wordnet --null gcide --out /tmp/measured
+    """
+    from lenses.files import local_path
+    from lenses.pack import LensPack
+    from lenses.writer import refuse_to_replace
+    from runtime.packs import resolve_pack
+    from runtime.training.recipe import measure_pack
+    from runtime.training.sources import Concepts
+    from runtime.training.workers import Workers
+
+    target = local_path(out)
+    refuse_to_replace(target)
+    beside = target.absolute().parent / f".{target.name}.states"
+    where = resolve_pack(pack)
+    opened = LensPack.from_pretrained(where)
+    host = open_host(opened, where, model, device)
+    workers = Workers.join(1, on_cpu=device == "cpu")
+    directory = beside if states is None else local_path(states)
+    with _bars() as progress:
+        given = _texts(
+            texts, other, null, 1, host, Concepts(opened.hierarchy, {}), directory, workers, seed, progress
+        )
+        made = measure_pack(
+            target,
+            opened,
+            host,
+            given,
+            positions=positions,
+            seed=seed,
+            workers=workers,
+            states=directory,
+            progress=progress,
+        )
+    assert made is not None, "of one process the first goes on"
+    shutil.rmtree(beside, ignore_errors=True)
+    print(
+        f"wrote {one_line(made.path)} ({made.identity[:12]}); look at it: phoropter pack show {one_line(out)}"
+    )
+
+
+def _bars(*, shown: bool = True) -> "Progress":
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    return Progress(*columns, console=Console(stderr=True), disable=not shown)
 
 
 def _load(model: str, revision: str | None, device: str | None, workers: "Workers") -> "Host":

@@ -15,7 +15,7 @@ Shapes: S samples, P positions, X texts, T tokens, D hidden size, N lenses.
 """
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -35,10 +35,10 @@ from lenses.files import local_path
 from lenses.lens import Floats, Heads
 from lenses.measure import PARTS, Scored, Walk, measure
 from lenses.null import Null
-from lenses.pack import LensPack
+from lenses.pack import FirstLayers, LensPack
 from lenses.training import Samples, TrainedLenses, TrainingConfig, fit_linear, train
 from lenses.writer import refuse_to_replace
-from runtime.blocks import blocks_of, hub_commit, text_config
+from runtime.blocks import blocks_of, check_fits, hub_commit, text_config
 from runtime.host import Host
 from runtime.known import PROVENANCE, record
 from runtime.training.corpus import PART_RULE, Corpus, Part, count_by_part
@@ -135,27 +135,19 @@ def train_pack(
     refuse_to_replace(out)
     parts = Parts.of(texts)
     input, candidates = _choose(host, hierarchy, parts, recipe, workers, states, progress)
-    collected = _Collected(host, hierarchy, recipe, input, states, workers, progress)
-    for name, corpus in parts.by_name.items():
-        collected.collect(name, corpus.texts, EVERY_TOKEN if name == "walk" else recipe.positions)
-    if texts.null:
-        collected.collect("null", texts.null, EVERY_TOKEN)
+    collected = _Collected(host, hierarchy, input, recipe.positions, recipe.seed, states, workers, progress)
+    collected.collect_all(parts, texts.null)
     if not workers.is_first:
         return None
     learned, known = (collected.samples(name, parts.by_name[name])[0] for name in ("train", "validation"))
     trained = _fit(recipe, learned, known, hierarchy, teacher, progress)
-    provenance: dict[str, Any] = {
-        **texts.about,
-        "parts": PART_RULE,
-        "items": count_by_part(texts.corpus.items),
+    provenance = _told(texts, recipe.positions) | {
         "samples": {"train": len(learned.text_S), "validation": len(known.text_S)},
-        "positions_per_text": recipe.positions,
         "training": "closed form" if recipe.kind == "linear" else asdict(recipe.training),
         "teacher": None if teacher is None else teacher.pack.identity,
         "inputs_compared": [asdict(one) for one in candidates],
-        "calibration": "validation texts, sampled positions",
     }
-    del learned
+    del learned, known
     write = partial(
         LensPack.create,
         first_layers=_stored(trained, recipe.dtype),
@@ -171,23 +163,98 @@ def train_pack(
         lens=recipe.lens,
     )
     with tempfile.TemporaryDirectory() as scratch:
-        served = write(Path(scratch) / "served", hierarchy=hierarchy, heads=trained.heads, base_levels=(0,))
-        heads = _calibrate(served, known, progress)
-        walk = _choose_walk(served, heads, collected.states("walk"), progress)
-        measured, heads = _measure(served, heads, walk, parts, collected, bool(texts.null), progress)
-        write = partial(
-            write,
-            hierarchy=measured,
-            heads=heads,
-            base_levels=walk.base_levels,
-            top_k=walk.top_k,
-            load_threshold=walk.load_threshold,
+        served = write(Path(scratch) / "pack", hierarchy=hierarchy, heads=trained.heads, base_levels=(0,))
+        return _measured(
+            out, served, trained.heads, write, parts, collected, texts, provenance, host, host_dir, progress
         )
-        provenance["walk"] = {"chosen_on": "validation texts, every token of some"} | {
-            name: value if name in ("base_levels", "top_k") else round(value, 4)
-            for name, value in asdict(walk).items()
-        }
-        finished = write(Path(scratch) / "finished")
+
+
+def measure_pack(
+    out: Path,
+    pack: LensPack,
+    host: Host,
+    texts: Texts,
+    *,
+    positions: int,
+    seed: int,
+    workers: Workers,
+    states: Path,
+    progress: Progress,
+) -> LensPack | None:
+    """The lenses of a pack, calibrated and measured on these texts: steps 4 to 7. None in every process but the first.
+
+    Raises PhoropterError.
+    """
+    refuse_to_replace(out)
+    config = pack.config
+    check_fits(host.model, config.site, config.host.hidden_size)
+    parts = Parts({name: corpus for name, corpus in Parts.of(texts).by_name.items() if name != "train"})
+    input = config.site, config.input
+    collected = _Collected(host, pack.hierarchy, input, positions, seed, states, workers, progress)
+    collected.collect_all(parts, texts.null)
+    if not workers.is_first:
+        return None
+    provenance = _told(texts, positions) | {
+        "lenses_of": pack.identity,
+        "provenance": {name: value for name, value in config.provenance.items() if name != PROVENANCE},
+    }
+    write = partial(
+        LensPack.create,
+        first_layers=FirstLayers(pack, dequantise=False),
+        host=config.host,
+        site=config.site,
+        input=config.input,
+        lens=config.lens,
+        licence=config.licence,
+    )
+    return _measured(
+        out, pack, pack.heads, write, parts, collected, texts, provenance, host, pack.host_dir, progress
+    )
+
+
+def _told(texts: Texts, positions: int) -> dict[str, Any]:
+    return {
+        **texts.about,
+        "parts": PART_RULE,
+        "items": count_by_part(texts.corpus.items),
+        "positions_per_text": positions,
+        "calibration": "validation texts, sampled positions",
+    }
+
+
+def _measured(
+    out: Path,
+    served: LensPack,
+    heads: Heads,
+    write: Callable[..., LensPack],
+    parts: "Parts",
+    collected: "_Collected",
+    texts: Texts,
+    provenance: dict[str, Any],
+    host: Host,
+    host_dir: Path | None,
+    progress: Progress,
+) -> LensPack:
+    """Write the lenses of `served` anew, calibrated, measured, and with the scores of a known text."""
+    heads = _calibrate(
+        served, heads, collected.samples("validation", parts.by_name["validation"])[0], progress
+    )
+    walk = _choose_walk(served, heads, collected.states("walk"), progress)
+    hierarchy, heads = _measure(served, heads, walk, parts, collected, bool(texts.null), progress)
+    write = partial(
+        write,
+        hierarchy=hierarchy,
+        heads=heads,
+        base_levels=walk.base_levels,
+        top_k=walk.top_k,
+        load_threshold=walk.load_threshold,
+    )
+    provenance["walk"] = {"chosen_on": "validation texts, every token of some"} | {
+        name: value if name in ("base_levels", "top_k") else round(value, 4)
+        for name, value in asdict(walk).items()
+    }
+    with tempfile.TemporaryDirectory() as scratch:
+        finished = write(Path(scratch) / "pack")
         provenance[PROVENANCE] = record(host.model, host.tokenizer, finished).to_json()
     return write(local_path(out), provenance=provenance, host_dir=host_dir)
 
@@ -224,19 +291,28 @@ class _Collected:
         self,
         host: Host,
         hierarchy: Hierarchy,
-        recipe: Recipe,
         input: Input,
+        positions: int,
+        seed: int,
         directory: Path,
         workers: Workers,
         progress: Progress,
     ) -> None:
-        self._host, self._hierarchy, self._recipe, self._input = host, hierarchy, recipe, input
+        self._host, self._hierarchy, self._input = host, hierarchy, input
+        self._positions, self._seed = positions, seed
         self._directory, self._workers, self._progress = directory, workers, progress
         self._shards: dict[str, StateShards] = {}
 
+    def collect_all(self, parts: "Parts", null: Sequence[str]) -> None:
+        """Every part, and the null corpus where there is one."""
+        for name, corpus in parts.by_name.items():
+            self.collect(name, corpus.texts, EVERY_TOKEN if name == "walk" else self._positions)
+        if null:
+            self.collect("null", null, EVERY_TOKEN)
+
     def collect(self, name: str, texts: Sequence[str], positions: int) -> None:
         """Read the texts with the host, together with the other processes."""
-        shards = StateShards(self._directory, self._host, texts, [self._input], positions, self._recipe.seed)
+        shards = StateShards(self._directory, self._host, texts, [self._input], positions, self._seed)
         shards.collect(self._workers, self._progress, f"states: {name}")
         self._shards[name] = shards
 
@@ -300,10 +376,10 @@ def _fit(
     )
 
 
-def _calibrate(served: LensPack, known: Samples, progress: Progress) -> Heads:
+def _calibrate(served: LensPack, heads: Heads, known: Samples, progress: Progress) -> Heads:
     logits_SN = score_all(served, known.states_SD, progress, "calibration")
     slope, offset, calibrated = fit_platt_in_parts(logits_SN, known.positive(slice(None)))
-    return replace(served.heads, platt_slope=slope, platt_offset=offset, calibrated=calibrated, scale1=None)
+    return replace(heads, platt_slope=slope, platt_offset=offset, calibrated=calibrated)
 
 
 def _choose_walk(served: LensPack, heads: Heads, states: States, progress: Progress) -> Point:
