@@ -7,9 +7,8 @@ Lens n separates the mean of its positives from that of its negatives, in the me
 
 p_n and q_n are means, so the two classes count one half each, whatever their sizes. In q_n a sibling's positive weighs
 `sibling_weight` times as much as any other negative. All means come out of one product of states and labels, since a
-concept's texts are its parent's: the siblings' sum is the parent's less the concept's own. It is shrunk towards its
-diagonal: some directions of a state are a thousand times as wide as others, and a multiple of the identity would drown
-the rest.
+concept's texts are its parent's: the siblings' sum is the parent's less the concept's own. C is shrunk to its diagonal:
+some directions of a state are a thousand times as wide as others, and a multiple of the identity would drown the rest.
 
 The covariance is of all states rather than within classes: for one lens these differ by a rank-one term along p_n - q_n
 (but for the siblings' weight), which changes the length of w_n and not its direction. Calibration sets the length.

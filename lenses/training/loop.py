@@ -3,7 +3,8 @@
 Every lens sees samples of its own in every step (see `draw`), in the coordinates of `span`, which are folded into the
 layer that reads the state when the lenses are exported: what is served reads plain input states. Lenses that share no
 projection begin as the linear lenses of `linear`. With validation samples each lens keeps the weights that were good
-there (see `stopping`).
+there (see `stopping`); and where the closed form over all of the state tells a concept better than what was found in
+the span, the lens is that one, carried by two of its units.
 
 Compact lenses read a projection of the state that is trained with them. Lenses may be distilled: then a teacher's
 probabilities take the labels' place, sample by sample, with the labels' weights.
@@ -28,7 +29,7 @@ from lenses.training.draw import Draw
 from lenses.training.linear import fit_linear
 from lenses.training.samples import CHUNK, Samples, TrainedLenses, by_family
 from lenses.training.span import Span
-from lenses.training.stack import Stack
+from lenses.training.stack import Stack, carry_linear
 from lenses.training.stopping import Best
 
 _SATURATED = 30.0
@@ -105,9 +106,20 @@ def train(
         is_look = step % config.check_every == 0 or step == config.steps
         if best is not None and is_look and not best.look(gather):
             break
-    if best is not None:
-        best.restore()
-    return _export(stack, hierarchy, span)
+    if best is None or validation is None:
+        return _export(_folded(stack, span), hierarchy)
+    best.restore()
+    weights = _folded(stack, span)
+    if stack.can_begin_linear and span.is_narrower:
+        linear = fit_linear(samples, hierarchy, sibling_weight=config.sibling_weight)
+        better = best.beaten_by(_linear_logits(linear, validation).to(device)).cpu()
+        chosen = {name: weight[better] for name, weight in weights.items()}
+        carry_linear(
+            chosen, torch.cat(linear.first_layers)[better], torch.from_numpy(linear.heads.bias1[:, 0])[better]
+        )
+        for name, weight in chosen.items():
+            weights[name][better] = weight
+    return _export(weights, hierarchy)
 
 
 def incoherence(logits_BN: torch.Tensor, parents_N: torch.Tensor) -> torch.Tensor:
@@ -189,28 +201,38 @@ def _rate(step: int, steps: int) -> float:
     return min(1.0, (step + 1) / warm_up) * (0.02 + 0.98 * (1 + math.cos(math.pi * step / steps)) / 2)
 
 
-def _export(stack: Stack, hierarchy: Hierarchy, span: Span) -> TrainedLenses:
-    """Fold the coordinates into the layer that reads the state, in fp32, and cut first layers into families."""
+def _linear_logits(linear: TrainedLenses, samples: Samples) -> torch.Tensor:
+    """[S, N] what linear lenses say of all samples."""
+    weight_ND, bias_N = torch.cat(linear.first_layers), torch.from_numpy(linear.heads.bias1[:, 0])
+    return torch.cat([torch.addmm(bias_N, states, weight_ND.T) for _, states in samples.chunks()])
+
+
+def _folded(stack: Stack, span: Span) -> dict[str, torch.Tensor]:
+    """The stack's weights, the coordinates folded into the layer that reads the state, in fp32."""
     of = {name: weight.detach().cpu() for name, weight in stack.weights.items()}
-    weight1, bias1 = of["weight1"].flatten(0, 1), of["bias1"]
-    projection = None
     if "projection" in of:
-        projection, at_mean = span.fold(of["projection"])
-        bias1 = bias1 - (weight1 @ at_mean).view_as(bias1)
+        of["projection"], at_mean = span.fold(of["projection"])
+        at_mean = of["weight1"] @ at_mean
     else:
-        weight1, at_mean = span.fold(weight1)
-        bias1 = bias1 - at_mean.view_as(bias1)
-    count = len(hierarchy)
-    later = {
-        name: None if stack.is_linear else of[name].numpy()
-        for name in ("weight2", "bias2", "weight3", "bias3")
-    }
+        weight1, at_mean = span.fold(of["weight1"].flatten(0, 1))
+        of["weight1"] = weight1.view(*of["bias1"].shape, -1)
+        at_mean = at_mean.view_as(of["bias1"])
+    return of | {"bias1": of["bias1"] - at_mean}
+
+
+def _export(weights: dict[str, torch.Tensor], hierarchy: Hierarchy) -> TrainedLenses:
+    """First layers by family, and all else as heads."""
+    count, h1 = weights["bias1"].shape
+    rest = {name: weight.numpy() for name, weight in weights.items() if name != "weight1"}
     heads = Heads(
-        bias1=bias1.numpy(),
-        **later,
+        bias1=rest["bias1"],
+        weight2=rest.get("weight2"),
+        bias2=rest.get("bias2"),
+        weight3=rest.get("weight3"),
+        bias3=rest.get("bias3"),
         platt_slope=np.ones(count, np.float32),
         platt_offset=np.zeros(count, np.float32),
         calibrated=np.zeros(count, np.bool_),
-        projection=None if projection is None else projection.numpy(),
+        projection=rest.get("projection"),
     )
-    return TrainedLenses(by_family(weight1, hierarchy, bias1.shape[1]), heads)
+    return TrainedLenses(by_family(weights["weight1"].flatten(0, 1), hierarchy, h1), heads)

@@ -55,6 +55,11 @@ class Span:
         turn = torch.randn(size, size, generator=torch.Generator().manual_seed(seed))
         return cls(mean_D, directions_DK @ torch.linalg.qr(turn).Q)
 
+    @property
+    def is_narrower(self) -> bool:
+        """Whether something of the state is left out."""
+        return self.axes_DK.shape[1] < self.axes_DK.shape[0]
+
     def coordinates(self, samples: Samples) -> torch.Tensor:
         """[S, K] the samples in these coordinates."""
         found = torch.empty(len(samples.text_S), self.axes_DK.shape[1])

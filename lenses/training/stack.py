@@ -62,23 +62,8 @@ class Stack:
         self._read = torch.empty(0)
 
     def begin_with(self, weight_NK: torch.Tensor, bias_N: torch.Tensor) -> None:
-        """Have every lens compute `weight · z + bias` before it is trained, where it can.
-
-        Of an mlp two units carry the value, one where it is positive and one where it is negative, each through its own
-        unit of the second layer. All others are ready to learn and add nothing yet.
-        """
-        of = self.weights
-        if self.is_linear:
-            of["weight1"][:, 0], of["bias1"][:, 0] = weight_NK, bias_N
-            return
-        length_N = weight_NK.norm(dim=1).clamp(min=1e-6)
-        for unit, sign in ((0, 1.0), (1, -1.0)):
-            of["weight1"][:, unit] = sign * weight_NK / length_N[:, None]
-            of["bias1"][:, unit] = sign * bias_N / length_N
-            of["weight2"][:, unit] = 0.0
-            of["weight2"][:, unit, unit] = 1.0
-        of["weight3"].zero_()
-        of["weight3"][:, 0], of["weight3"][:, 1] = length_N, -length_N
+        """Have every lens compute `weight · z + bias` before it is trained, where it can."""
+        carry_linear(self.weights, weight_NK, bias_N)
 
     @property
     def can_begin_linear(self) -> bool:
@@ -126,3 +111,24 @@ class Stack:
         if "projection" in of:
             back0 = torch.bmm(back1, of["weight1"])
             torch.mm(back0.flatten(0, 1).T, states_NBK.flatten(0, 1), out=to["projection"])
+
+
+def carry_linear(weights: dict[str, torch.Tensor], weight_NC: torch.Tensor, bias_N: torch.Tensor) -> None:
+    """Set weights of N lenses, by name, so that each computes `weight · x + bias`.
+
+    Of an mlp two units carry the value, one where it is positive and one where it is negative, each through its own
+    unit of the second layer. All others are left as they are, ready to learn, and add nothing.
+    """
+    if "weight2" not in weights:
+        weights["weight1"][:, 0], weights["bias1"][:, 0] = weight_NC, bias_N
+        return
+    length_N = weight_NC.norm(dim=1).clamp(min=1e-6)
+    for unit, sign in ((0, 1.0), (1, -1.0)):
+        weights["weight1"][:, unit] = sign * weight_NC / length_N[:, None]
+        weights["bias1"][:, unit] = sign * bias_N / length_N
+        weights["weight2"][:, unit] = 0.0
+        weights["weight2"][:, unit, unit] = 1.0
+        weights["bias2"][:, unit] = 0.0
+    weights["weight3"].zero_()
+    weights["weight3"][:, 0], weights["weight3"][:, 1] = length_N, -length_N
+    weights["bias3"].zero_()

@@ -87,12 +87,7 @@ class Best:
             ],
             dim=1,
         )
-        used = sum(self._widths)
-        positives, siblings, others = torch.split(logits_NV[:, :used], self._widths, dim=1)
-        is_positive, is_sibling, is_other = torch.split(self._present_NV[:, :used], self._widths, dim=1)
-        among_all_N = areas(positives, others, is_positive, is_other)
-        among_siblings_N = areas(positives, siblings, is_positive, is_sibling)
-        area_N = torch.stack([among_all_N, among_siblings_N]).nanmean(dim=0)
+        area_N = self._judge(logits_NV)
         known = ~area_N.isnan()
         area_N = torch.where(known, area_N, -torch.inf)
         if "projection" in self._stack.weights:
@@ -108,6 +103,22 @@ class Best:
             elif taken.any():
                 self._kept[name].copy_(weight)
         return bool((known & (self._looks_since < self._patience)).any())
+
+    def beaten_by(self, logits_SN: torch.Tensor) -> torch.Tensor:
+        """[N] whether other lenses, by their logits of all validation samples, tell a concept better."""
+        lens_N1 = torch.arange(len(self._index_NV), device=logits_SN.device)[:, None]
+        area_N = self._judge(logits_SN[self._index_NV, lens_N1])
+        return ~area_N.isnan() & (area_N > self.area_N)
+
+    def _judge(self, logits_NV: torch.Tensor) -> torch.Tensor:
+        """[N] what counts, from the logits of each lens's own samples; nan where it cannot be told."""
+        used = sum(self._widths)
+        positives, siblings, others = torch.split(logits_NV[:, :used], self._widths, dim=1)
+        is_positive, is_sibling, is_other = torch.split(self._present_NV[:, :used], self._widths, dim=1)
+        among_all_N = areas(positives, others, is_positive, is_other)
+        among_siblings_N = areas(positives, siblings, is_positive, is_sibling)
+        area_N: torch.Tensor = torch.stack([among_all_N, among_siblings_N]).nanmean(dim=0)
+        return area_N
 
     def restore(self) -> None:
         """Give every lens that could be told its best weights back."""

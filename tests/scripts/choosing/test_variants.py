@@ -34,7 +34,7 @@ def test_one_line_adds_a_field(monkeypatch: pytest.MonkeyPatch) -> None:
     before = variants(TrainingConfig())
     monkeypatch.setattr(lens_variants, "VALUES", {**lens_variants.VALUES, "learning_rate": (1e-3, 3e-3)})
     added = [one for one in variants(TrainingConfig()) if one not in before]
-    assert [(one.name, one.training.learning_rate) for one in added] == [("learning_rate 0.001", 1e-3)]
+    assert [(one.name, one.training.learning_rate) for one in added] == [("learning_rate 0.003", 3e-3)]
 
 
 def test_branches_are_whole_and_about_the_share_and_always_the_same() -> None:
