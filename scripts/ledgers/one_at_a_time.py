@@ -37,7 +37,7 @@ class _OneAtATimeEngine:
 
     def __init__(self, system: OneAtATime, engine: Engine) -> None:
         self._system, self._engine = system, engine
-        self.base_count = system.base_count
+        self.base_count, self.asked = system.base_count, engine.asked
 
     @property
     def cache(self) -> FamilyCache:
