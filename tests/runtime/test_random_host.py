@@ -165,7 +165,7 @@ def written(model: Any, tokenizer: Any, prompts: tuple[str, ...]) -> tuple[torch
 def test_greedy_text_does_not_collapse(name: str, dtype: torch.dtype) -> None:
     host = RandomHost.parse(name)
     model = host.model(dtype=dtype)
-    prompts = PROMPTS if TINY in name else PROMPTS[:2]  # a true vocabulary takes its time
+    prompts = PROMPTS if TINY in name else PROMPTS[:1]  # a true vocabulary takes its time
     ids, begin = written(model, host.tokenizer(), prompts)
     assert ids.shape == (len(prompts), begin + NEW_TOKENS), "nothing ends it early"
     for prompt, row in zip(prompts, ids[:, begin:].tolist(), strict=True):
