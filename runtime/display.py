@@ -13,10 +13,11 @@ from io import StringIO
 from threading import Event as Signal
 from threading import Lock, Thread
 from time import thread_time
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -170,6 +171,12 @@ class LiveView:
     def _raise_what_went_wrong(self) -> None:
         if self._error is not None:
             raise self._error
+
+
+def progress_bars(**options: Any) -> Progress:
+    """Bars on standard error for what is counted: a name, how much of it is done, the time that is left."""
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    return Progress(*columns, console=Console(stderr=True), **options)
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -86,8 +86,11 @@ class Engine:
         )
         self.bank = bank or Bank(pack, base, device=device)
         self._aside = Bank(pack, aside, device=device) if aside else None
-        self._asked_of_base = np.flatnonzero(~np.isin(families_A, aside))
-        self._asked_aside = np.flatnonzero(np.isin(families_A, aside))
+        is_aside_A = np.isin(families_A, aside)
+        self._asked_of_base, self._asked_aside = np.flatnonzero(~is_aside_A), np.flatnonzero(is_aside_A)
+        self._columns_of_base = np.searchsorted(self.bank.base_ids, self.asked[~is_aside_A])
+        if self._aside is not None:
+            self._columns_aside = np.searchsorted(self._aside.base_ids, self.asked[is_aside_A])
         self._base = np.flatnonzero(np.isin(hierarchy.levels[self.bank.base_ids], base_levels))
         self.expansion = Expansion(
             hierarchy,
@@ -176,12 +179,13 @@ class Engine:
     def _score_asked(self, inputs_PC: Floats, base_PN: Floats) -> Floats:
         """Logits `[P, A]` of the concepts that are asked for: those of the base are there, the others have a bank."""
         asked_PA = np.empty((len(inputs_PC), len(self.asked)), np.float32)
-        of_base, aside = self._asked_of_base, self._asked_aside
-        asked_PA[:, of_base] = base_PN[:, np.searchsorted(self.bank.base_ids, self.asked[of_base])]
+        if not len(self.asked):
+            return asked_PA
+        asked_PA[:, self._asked_of_base] = base_PN[:, self._columns_of_base]
         if self._aside is not None:
             with self._clock.part(Component.DETECTION):
                 aside_PN = self._aside.score_base(inputs_PC)
-            asked_PA[:, aside] = aside_PN[:, np.searchsorted(self._aside.base_ids, self.asked[aside])]
+            asked_PA[:, self._asked_aside] = aside_PN[:, self._columns_aside]
         return asked_PA
 
     def _walk_down(

@@ -47,13 +47,14 @@ from lenses.importers.wordnet import Synset, WordNet, read_wordnet
 from lenses.training import Samples, TrainingConfig
 from runtime.blocks import block_at
 from runtime.host import Host, load_host
+from runtime.training import corpus
 from runtime.training.sources import read_concepts
 
 POOLINGS = ("token", "ema:0.5", "ema:0.8", "ema:0.9", "ewm:0.8", "ewm:0.9", "ewm:0.95", "mean")
 NORM: Literal["layer"] = "layer"
 """As `train_lenses` has it."""
 
-PARTS = ("train", "validation")
+PARTS: tuple[corpus.Part, ...] = ("train", "validation")
 """The synsets that are read: `held-out` is not among them."""
 
 HALVES_RULE = "sha256('choice:{pos}:{offset:08d}') read as a big-endian number is even"

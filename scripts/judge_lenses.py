@@ -25,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from data.parts import EVERY_TOKEN, POSITIONS, Part, collect_states, read_part
+from data.parts import POSITIONS, Part, collect_states, read_part
 from judging.expansion import WALKED, compare_expansion
 from judging.redrawn import DRAWS, Redrawn
 from judging.scorers import Scorer, fit_scorers
@@ -55,6 +55,7 @@ from lenses.metrics import BINS, SEED, Bools, confusions, is_measured
 from lenses.pack import LensPack
 from runtime.blocks import check_fits
 from runtime.host import Host, load_host
+from runtime.training.states import EVERY_TOKEN
 
 _BLOCK = 48
 """Lenses whose scores at all tokens are in memory together."""

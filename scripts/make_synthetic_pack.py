@@ -20,8 +20,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 from synthetic.scaling import Opened, opened_by_walk, scale, wanted_shares, with_first_biases
 from synthetic.states import gaussian_states, host_states
 from synthetic.tree import REFERENCE_LEVELS, parse_levels, synthetic_tree
@@ -33,6 +32,7 @@ from lenses.lens import Floats
 from lenses.pack import LensPack
 from lenses.writer import refuse_to_replace
 from runtime.blocks import block_index
+from runtime.display import progress_bars
 from runtime.random_host import SHAPES, RandomHost
 
 WIDTHS = {"mlp": (128, 64), "compact": (256, 16, 8)}
@@ -177,9 +177,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run; exit code 2 and one line for what the user can mend."""
     arguments = parse(argv)
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     try:
-        with Progress(*columns, console=Console(stderr=True)) as progress:
+        with progress_bars() as progress:
             pack, opened = build(arguments, progress)
     except PhoropterError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -11,7 +11,7 @@ LEVELS = [
     {"lenses"},
     {"runtime.rules"},
     {"runtime.config", "runtime.turns", "runtime.tiers", "runtime.clock", "runtime.counts"},
-    {"runtime.branches", "runtime.transcript"},
+    {"runtime.batches", "runtime.branches", "runtime.transcript"},
     {"runtime.events", "runtime.notebook", "runtime.table"},
     {"runtime.expansion", "runtime.cache"},
     {"runtime.walk", "runtime.device_walk"},

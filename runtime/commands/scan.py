@@ -17,6 +17,16 @@ import typer
 from lenses.errors import ConfigError, SourceError
 from lenses.files import local_path
 from lenses.text import one_line, quoted
+from runtime.commands.options import (
+    Device,
+    HotBudget,
+    Model,
+    Pack,
+    WarmBudget,
+    lens_device,
+    open_host,
+    open_monitor,
+)
 
 if TYPE_CHECKING:
     from runtime.config import MonitorConfig
@@ -32,15 +42,8 @@ _CHUNK_BYTES = 1 << 20
 def scan(
     file: Annotated[str, typer.Argument(help='Texts, one a line: {"text", "id"}; - for standard input.')],
     out: Annotated[str, typer.Option(metavar="FILE", help="Rows of tokens and texts: .jsonl, or .parquet.")],
-    model: Annotated[
-        str | None, typer.Option(help="Host: a directory or a hub id. Default: the one that the pack is for.")
-    ] = None,
-    pack: Annotated[
-        str | None,
-        typer.Option(
-            help="Lens pack: a directory, a name of `pack list`, or a hub id. Default: wordnet-mini."
-        ),
-    ] = None,
+    model: Model = None,
+    pack: Pack = None,
     track: Annotated[
         list[str] | None,
         typer.Option(
@@ -68,14 +71,9 @@ def scan(
     exhaustive: Annotated[
         bool, typer.Option("--exhaustive", help="Score every lens at every token.")
     ] = False,
-    hot_budget: Annotated[str, typer.Option(help="Memory for lenses ready to score.")] = "512MiB",
-    warm_budget: Annotated[str, typer.Option(help="Memory for lenses kept beside them.")] = "2GiB",
-    device: Annotated[
-        str | None,
-        typer.Option(
-            help="cpu, cuda, cuda:1 and so on, or auto. Default: the best for the host, cpu for lenses."
-        ),
-    ] = None,
+    hot_budget: HotBudget = "512MiB",
+    warm_budget: WarmBudget = "2GiB",
+    device: Device = None,
 ) -> None:
     """See which concepts are active in finished texts; nothing is generated.
 
@@ -112,7 +110,7 @@ def scan(
             exhaustive=exhaustive,
             hot_budget_bytes=parse_bytes(hot_budget),
             warm_budget_bytes=parse_bytes(warm_budget),
-            device="cpu" if device in (None, "auto") else device,
+            device=lens_device(device),
         ),
         selection,
     )
@@ -131,21 +129,15 @@ def _scan(
     selection: "Selection",
     aggregation: "Aggregation",
 ) -> None:
-    from lenses.pack import LensPack
-    from runtime.host import check_device, load_host, quiet
-    from runtime.monitor import Monitor
-    from runtime.packs import host_of
+    from runtime.host import quiet
     from runtime.scan.parquet import write_parquet
     from runtime.scan.unfinished import Unfinished
 
-    pack = LensPack.from_pretrained(where)
-    check_device(device)
-    with Monitor(pack, config) as monitor:
+    with open_monitor(where, config, device) as monitor:
         for warning in monitor.warnings:
             print(f"warning: {warning}", file=sys.stderr)
-        name, revision = host_of(pack, where, model)
-        host = load_host(name, revision=revision, device=device)
-        plan = _plan(texts, host, pack, config, selection, aggregation)
+        host = open_host(monitor.pack, where, model, device)
+        plan = _plan(texts, host, monitor.pack, config, selection, aggregation)
         with quiet(), Unfinished(out, plan) as unfinished, monitor.attach(host.model):
             try:
                 said = _run(texts, monitor, host, unfinished, selection, aggregation)

@@ -120,6 +120,7 @@ def train(
     """
     from lenses.files import local_path
     from lenses.writer import refuse_to_replace
+    from runtime.display import progress_bars
     from runtime.training.recipe import Teacher, train_pack
     from runtime.training.sources import read_concepts
     from runtime.training.workers import Workers
@@ -131,7 +132,7 @@ def train(
     refuse_to_replace(target)
     workers = Workers.join(processes, on_cpu=device == "cpu")
     read = read_concepts(concepts)
-    with _bars(shown=workers.is_first) as progress:
+    with progress_bars(disable=not workers.is_first) as progress:
         host = _load(model, revision, device, workers)
         directory = beside if states is None else local_path(states)
         given = _texts(texts, other, null, tellings, host, read, directory, workers, seed, progress)
@@ -194,6 +195,7 @@ def measure(
     from lenses.files import local_path
     from lenses.pack import LensPack
     from lenses.writer import refuse_to_replace
+    from runtime.display import progress_bars
     from runtime.packs import resolve_pack
     from runtime.training.recipe import measure_pack
     from runtime.training.sources import Concepts
@@ -207,7 +209,7 @@ def measure(
     host = open_host(opened, where, model, device)
     workers = Workers.join(1, on_cpu=device == "cpu")
     directory = beside if states is None else local_path(states)
-    with _bars() as progress:
+    with progress_bars() as progress:
         given = _texts(
             texts, other, null, 1, host, Concepts(opened.hierarchy, {}), directory, workers, seed, progress
         )
@@ -227,14 +229,6 @@ def measure(
     print(
         f"wrote {one_line(made.path)} ({made.identity[:12]}); look at it: phoropter pack show {one_line(out)}"
     )
-
-
-def _bars(*, shown: bool = True) -> "Progress":
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    return Progress(*columns, console=Console(stderr=True), disable=not shown)
 
 
 def _load(model: str, revision: str | None, device: str | None, workers: "Workers") -> "Host":
@@ -275,8 +269,8 @@ def _texts(
         wordnet = read_wordnet(Path(source.partition(":")[2] or _WORDNET))
         corpus = wordnet_texts(wordnet, tellings)
         others = {
-            "style": wordnet_questions(wordnet),
-            "length": wordnet_texts(wordnet, _LONG).joined(),
+            "style": wordnet_questions(wordnet, "held-out"),
+            "length": wordnet_texts(wordnet, _LONG, "held-out").joined(),
         } | others
         about = "WordNet 3.0 noun definitions and examples"
     else:
@@ -326,7 +320,6 @@ def _recipe(
             for site in sites
             for pooling in poolings or _POOLINGS
         ),
-        kind=kind,  # type: ignore[arg-type]  # checked by `train`
         dtype=dtype,  # type: ignore[arg-type]  # LensConfig says what it may be
         training=training,
         positions=positions,

@@ -1,6 +1,6 @@
 """A watched generation as one HTML file that needs nothing else: no network, no fonts, no other file.
 
-`template.html`, `page.css` and `page.js` are joined here with the contents. What a model wrote is not to be trusted:
+`run.html`, `page.css` and `page.js` are joined with the contents (`parts`). What a model wrote is not to be trusted:
 it enters the file in two places only, as JSON in which no character can end or open an element, and as escaped text
 for readers without JavaScript; the script makes text nodes of it, never markup. The page's content security policy
 refuses every request.
@@ -10,11 +10,10 @@ Knows nothing about how events come about (see `contents` for what of them is ke
 
 import html
 from collections.abc import Sequence
-from importlib.resources import files
 
 from runtime.monitor import Monitor
 from runtime.page.contents import page_contents
-from runtime.page.parts import embedded_json, filled
+from runtime.page.parts import page
 from runtime.session import Pace
 from runtime.transcript import Transcript
 from runtime.wording import visible
@@ -42,12 +41,11 @@ def format_page(
     if title is None:
         title = f"{monitor.pack.config.host.id} · {monitor.pack.name}"
     contents = page_contents(monitor, transcript, title=title, pace=pace, facts=facts, tracks=tracks)
-    here = files(__package__)
-    parts = {
-        "title": html.escape(visible(title).replace("\n", " ")),
-        "text": html.escape(visible("".join(word.text for word in transcript.words))),
-        "style": here.joinpath("page.css").read_text(encoding="utf-8"),
-        "script": here.joinpath("page.js").read_text(encoding="utf-8"),
-        "data": embedded_json(contents),
-    }
-    return filled(here.joinpath("template.html").read_text(encoding="utf-8"), parts)
+    return page(
+        "run.html",
+        title=html.escape(visible(title).replace("\n", " ")),
+        styles=("page.css",),
+        script="page.js",
+        contents=contents,
+        text=html.escape(visible("".join(word.text for word in transcript.words))),
+    )

@@ -7,13 +7,12 @@ strings that many cards share are stored once.
 
 import html
 from collections import Counter
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from lenses.grade import LETTERS, SIGN, UNMEASURED, grade, rule
 from lenses.lens_card import lens_card
 from runtime.packs import about_rows, grade_rows, level_rows
-from runtime.page.parts import embedded_json, filled
+from runtime.page.parts import page
 from runtime.wording import visible
 
 if TYPE_CHECKING:
@@ -33,20 +32,13 @@ _UNSAID = {"path", "size"}
 
 def format_lens_report(pack: "LensPack") -> str:
     """The page of a pack, as text to be stored as UTF-8."""
-    here = files(__package__)
-
-    def read(name: str) -> str:
-        return here.joinpath(name).read_text(encoding="utf-8")
-
     name = visible(pack.name).replace("\n", " ")
-    return filled(
-        read("lenses.html"),
-        {
-            "title": html.escape(f"{name} · lenses"),
-            "style": read("page.css") + read("lenses.css"),
-            "script": read("lenses.js"),
-            "data": embedded_json(report_contents(pack)),
-        },
+    return page(
+        "lenses.html",
+        title=html.escape(f"{name} · lenses"),
+        styles=("page.css", "lenses.css"),
+        script="lenses.js",
+        contents=report_contents(pack),
     )
 
 

@@ -1,19 +1,7 @@
-"use strict";
 /* The page of a pack's lenses: a list that is sorted and searched, pictures of how metrics are spread, a card.
 
    All text comes out of the JSON block and goes into text nodes, never into markup: a pack may name a concept anything. */
 (() => {
-  const data = JSON.parse(document.getElementById("data").textContent);
-  const $ = (id) => document.getElementById(id);
-  const make = (tag, properties = {}, ...children) => {
-    const element = document.createElement(tag);
-    for (const [name, value] of Object.entries(properties)) {
-      if (name in element && !name.startsWith("aria")) element[name] = value;
-      else element.setAttribute(name, value);
-    }
-    element.append(...children);
-    return element;
-  };
   const svg = (tag, properties) => {
     const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
     for (const [name, value] of Object.entries(properties)) element.setAttribute(name, value);
@@ -144,15 +132,8 @@
   choose(named() ?? wanted()[0], false);
 
   $("facts").append(
-    make("section", {}, make("h3", {}, "Pack"), make("dl", {}, ...data.about.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]))),
+    definitions("Pack", data.about),
     make("section", {}, make("h3", {}, "Levels"), table(["level", "concepts", "families", "scored"], data.levels)));
 
-  // Light and dark.
-
-  const dark = matchMedia("(prefers-color-scheme: dark)");
-  const isDark = () => (document.documentElement.dataset.theme ?? (dark.matches ? "dark" : "light")) === "dark";
-  const nameTheme = () => { $("theme").textContent = isDark() ? "Light" : "Dark"; $("theme").setAttribute("aria-label", isDark() ? "Light colours" : "Dark colours"); };
-  $("theme").addEventListener("click", () => { document.documentElement.dataset.theme = isDark() ? "light" : "dark"; nameTheme(); });
-  dark.addEventListener("change", nameTheme);
-  nameTheme();
+  startTheme();
 })();

@@ -1,23 +1,8 @@
-"use strict";
 /* The page of one watched generation: its words, what is active at each, and how that runs along the text.
 
    All text comes out of the JSON block and goes into text nodes and attributes, never into markup: a model may have
    written anything. `shown()` is the word that everything else follows; null stands for the whole text. */
 (() => {
-  const data = JSON.parse(document.getElementById("data").textContent);
-  const $ = (id) => document.getElementById(id);
-  const make = (tag, properties = {}, ...children) => {
-    const { data: dataset, style, ...rest } = properties;
-    const element = document.createElement(tag);
-    for (const [name, value] of Object.entries(rest)) {
-      if (name in element && !name.startsWith("aria")) element[name] = value;
-      else element.setAttribute(name, value);
-    }
-    Object.assign(element.dataset, dataset);
-    for (const [name, value] of Object.entries(style ?? {})) element.style.setProperty(name, value);
-    element.append(...children);
-    return element;
-  };
   const plural = (count, one, many) => `${count.toLocaleString("en")} ${count === 1 ? one : many}`;
 
   /* Shares of colour in a word's background; with more than the strongest, letters would be hard to read. */
@@ -568,14 +553,6 @@
     if (item) take(Number(item.dataset.found));
   });
 
-  // Light and dark: as the system says, until the button says otherwise.
-
-  const dark = matchMedia("(prefers-color-scheme: dark)");
-  const isDark = () => (document.documentElement.dataset.theme ?? (dark.matches ? "dark" : "light")) === "dark";
-  const nameTheme = () => { $("theme").textContent = isDark() ? "Light" : "Dark"; $("theme").setAttribute("aria-label", isDark() ? "Light colours" : "Dark colours"); };
-  $("theme").addEventListener("click", () => { document.documentElement.dataset.theme = isDark() ? "light" : "dark"; nameTheme(); });
-  dark.addEventListener("change", nameTheme);
-
   // Begin.
 
   const prompt = data.words.slice(0, data.prompt).join("").trim().replace(/\s+/g, " ");
@@ -583,12 +560,11 @@
   $("byline").textContent = `${data.title} · ${plural(data.prompt, "token", "tokens")} read, ${plural(words.length - data.prompt, "token", "tokens")} written, ${count.toLocaleString("en")} concepts seen`;
   $("problems").append(...data.problems.map((problem) => make("p", {}, problem)));
   $("problems").hidden = !data.problems.length;
-  $("facts").append(...data.facts.map(([heading, rows]) => make("section", {}, make("h3", {}, heading),
-    make("dl", {}, ...rows.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)])))));
+  $("facts").append(...data.facts.map(([heading, rows]) => definitions(heading, rows)));
   // Without a wish, the leading concepts of the leading branches: three of one branch would say the same thing thrice.
   const leaders = byRank.filter((concept, at) => byRank.findIndex((other) => top[other] === top[concept]) === at);
   state.tracks = data.tracks.length ? data.tracks : leaders.slice(0, 3);
-  nameTheme();
+  startTheme();
   layText();
   layLegend();
   layAxis();

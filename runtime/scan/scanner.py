@@ -31,6 +31,7 @@ import torch
 from lenses.errors import ConfigError
 from lenses.pack import LensPack
 from lenses.text import quoted
+from runtime.batches import by_length
 from runtime.blocks import text_config
 from runtime.config import MonitorConfig
 from runtime.events import Event, Score
@@ -104,7 +105,7 @@ class Scanner:
         ids = [self._encode(text) for text in texts]
         told = [_Told(text, self._monitor.pack, self._selection, self._aggregation) for text in texts]
         some = [at for at, of in enumerate(ids) if of]
-        for batch in _batches(sorted(some, key=lambda at: len(ids[at])), [len(of) for of in ids]):
+        for batch in by_length(some, [len(of) for of in ids], BATCH_TOKENS):
             self._forward([told[at] for at in batch], [ids[at][: self._longest] for at in batch])
         for one, of in zip(told, ids, strict=True):
             state = self._count(one, len(of))
@@ -253,15 +254,3 @@ class _Told:
 
 def _line(row: Row) -> bytes:
     return json.dumps(row, ensure_ascii=False, allow_nan=False).encode("utf-8") + b"\n"
-
-
-def _batches(order: Sequence[int], lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Texts of like length together, shortest first, at most `BATCH_TOKENS` with padding."""
-    batch: list[int] = []
-    for at in order:
-        if batch and (len(batch) + 1) * lengths[at] > BATCH_TOKENS:
-            yield batch
-            batch = []
-        batch.append(at)
-    if batch:
-        yield batch

@@ -9,13 +9,14 @@ Shapes: X items, T texts, N concepts.
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lenses.concept import Hierarchy
 
+T = TypeVar("T")
 Part = Literal["train", "validation", "held-out"]
 
 PART_RULE = (
@@ -52,9 +53,7 @@ class Corpus:
 
     def sample(self, count: int) -> "Corpus":
         """So many items, evenly spaced; all where there are no more."""
-        if count >= len(self.items):
-            return self
-        return Corpus(tuple(self.items[at] for at in np.linspace(0, len(self.items) - 1, count).astype(int)))
+        return Corpus(tuple(evenly(self.items, count)))
 
     def told_once(self) -> "Corpus":
         """The same items, each in the first of its ways."""
@@ -89,6 +88,13 @@ def with_parents(positive_XN: NDArray[np.bool_], hierarchy: Hierarchy) -> NDArra
         if (parent := hierarchy.parents[n]) >= 0:
             positive_XN[:, parent] |= positive_XN[:, n]
     return positive_XN
+
+
+def evenly(things: Sequence[T], count: int) -> Sequence[T]:
+    """So many of them, evenly spaced, the first and the last among them; all where there are no more."""
+    if count >= len(things):
+        return things
+    return [things[at] for at in np.linspace(0, len(things) - 1, count).astype(int)]
 
 
 def part_of(key: str) -> Part:

@@ -29,7 +29,7 @@ from rich.progress import Progress
 from lenses.bank import Bank
 from lenses.calibration import fit_platt_in_parts, log_odds
 from lenses.concept import Hierarchy
-from lenses.config import HostConfig, LensConfig, LensKind, StoredDtype
+from lenses.config import HostConfig, LensConfig, StoredDtype
 from lenses.errors import HierarchyError, SourceError
 from lenses.files import local_path
 from lenses.lens import Floats, Heads
@@ -65,21 +65,17 @@ class Recipe:
 
     inputs: tuple[Input, ...]
     """Sites with how their rows become input states: candidates, where there are several."""
-    kind: LensKind = "mlp"
     dtype: StoredDtype = "bf16"
     training: TrainingConfig = field(default_factory=TrainingConfig)
-    """Its widths and rank are those of the lenses, of an mlp or a compact pack; linear lenses are fitted in closed
-    form."""
+    """Its widths and rank are those of the lenses; linear ones (of no widths) are fitted in closed form."""
     positions: int = 4
     """Sampled positions of a text, its last aside."""
     seed: int = 0
 
     @property
     def lens(self) -> LensConfig:
-        """The kind as a pack's configuration has it."""
-        rank = () if self.training.rank is None else (self.training.rank,)
-        widths = () if self.kind == "linear" else (*rank, *self.training.widths)
-        return LensConfig(self.kind, widths, self.dtype)
+        """The lenses as a pack's configuration has them."""
+        return replace(self.training.lens(), dtype=self.dtype)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +139,7 @@ def train_pack(
     trained = _fit(recipe, learned, known, hierarchy, teacher, progress)
     provenance = _told(texts, recipe.positions) | {
         "samples": {"train": len(learned.text_S), "validation": len(known.text_S)},
-        "training": "closed form" if recipe.kind == "linear" else asdict(recipe.training),
+        "training": "closed form" if recipe.lens.kind == "linear" else asdict(recipe.training),
         "teacher": None if teacher is None else teacher.pack.identity,
         "inputs_compared": [asdict(one) for one in candidates],
     }
@@ -361,7 +357,7 @@ def _fit(
     teacher: Teacher | None,
     progress: Progress,
 ) -> TrainedLenses:
-    if recipe.kind == "linear":
+    if recipe.lens.kind == "linear":
         return fit_linear(learned, hierarchy)
     task = progress.add_task("lenses", total=recipe.training.steps)
     return train(

@@ -21,7 +21,7 @@ from lenses.files import PathLike, local_path
 from lenses.importers.wordnet import Synset, WordNet
 from lenses.importers.wordnet_texts import Texts
 from lenses.text import one_line, quoted
-from runtime.training.corpus import Corpus, Item
+from runtime.training.corpus import Corpus, Item, Part, part_of
 
 _LINE = '{"text", "concepts"} or {"concept", "positive", "negative"}'
 
@@ -67,33 +67,43 @@ def read_texts(path: PathLike, hierarchy: Hierarchy) -> Corpus:
     return Corpus(tuple(items))
 
 
-def wordnet_texts(wordnet: WordNet, tellings: int) -> Corpus:
-    """Every noun synset, told in so many ways; it is of itself and of all above it, through all hypernyms."""
+def wordnet_texts(wordnet: WordNet, tellings: int, part: Part | None = None) -> Corpus:
+    """Every synset, or those of one part, told in so many ways."""
     texts = Texts(wordnet)
     return Corpus(
         tuple(
-            _synset_item(
+            synset_item(
                 wordnet, synset, (texts.document(synset, seed=1, epoch=epoch) for epoch in range(tellings))
             )
-            for synset in wordnet.values()
+            for synset in synsets_of(wordnet, part)
         )
     )
 
 
-def wordnet_questions(wordnet: WordNet) -> Corpus:
+def wordnet_questions(wordnet: WordNet, part: Part | None = None) -> Corpus:
     """The same synsets in another style: a question, and its answer."""
     texts = Texts(wordnet)
     return Corpus(
         tuple(
-            _synset_item(wordnet, synset, [" ".join(texts.chat(synset, seed=2, epoch=0))])
-            for synset in wordnet.values()
+            synset_item(wordnet, synset, [" ".join(texts.chat(synset, seed=2, epoch=0))])
+            for synset in synsets_of(wordnet, part)
         )
     )
 
 
-def _synset_item(wordnet: WordNet, synset: Synset, texts: Iterable[str]) -> Item:
-    concepts = wordnet.ancestors[synset.id] | {synset.id}
-    return Item(f"{synset.pos}:{synset.offset:08d}", concepts, tuple(texts))
+def synsets_of(wordnet: WordNet, part: Part | None) -> list[Synset]:
+    """The synsets of one part; None: all."""
+    return [synset for synset in wordnet.values() if part is None or part_of(synset_key(synset)) == part]
+
+
+def synset_key(synset: Synset) -> str:
+    """What decides which part a synset falls into: its place in the database."""
+    return f"{synset.pos}:{synset.offset:08d}"
+
+
+def synset_item(wordnet: WordNet, synset: Synset, texts: Iterable[str]) -> Item:
+    """A synset told in these texts: it is of itself and of all above it, through all hypernyms."""
+    return Item(synset_key(synset), wordnet.ancestors[synset.id] | {synset.id}, tuple(texts))
 
 
 def _items(where: str, value: dict[str, Any], known: set[str]) -> Iterator[Item]:

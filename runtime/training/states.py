@@ -24,6 +24,7 @@ from rich.progress import Progress
 from lenses.config import InputConfig
 from lenses.lens import Floats
 from lenses.state import Pool, normalise
+from runtime.batches import by_length
 from runtime.blocks import text_config
 from runtime.hook import Rows, Tap
 from runtime.host import Host
@@ -79,8 +80,8 @@ class Collector:
             _kept_positions(len(ids) - self._begin, positions, np.random.default_rng([seed, x]))
             for x, ids in enumerate(self._ids)
         ]
-        order = sorted((x for x, kept in enumerate(self._kept) if kept), key=lambda x: len(self._ids[x]))
-        self.batches: list[Batch] = list(_batches(order, self._ids))
+        some = [x for x, kept in enumerate(self._kept) if kept]
+        self.batches: list[Batch] = list(by_length(some, [len(ids) for ids in self._ids], BATCH_TOKENS))
         """Texts of like length together, the shortest first; a text without a token is in none."""
 
     def samples(self, batch: Batch) -> int:
@@ -183,15 +184,3 @@ def _pooled(rows_BTD: Floats, begin: int, configs: Sequence[InputConfig]) -> Ite
             normal[way] = [normalise(rows_BTD[:, t], config) for t in range(begin, rows_BTD.shape[1])]
         pool = Pool(config)
         yield np.stack([pool.push(row) for row in normal[way]], axis=1)
-
-
-def _batches(order: Sequence[int], encoded: Sequence[Sequence[int]]) -> Iterator[Batch]:
-    """Texts of like length together, at most `BATCH_TOKENS` with padding; each batch's longest is its last."""
-    batch: list[int] = []
-    for x in order:
-        if batch and (len(batch) + 1) * len(encoded[x]) > BATCH_TOKENS:
-            yield batch
-            batch = []
-        batch.append(x)
-    if batch:
-        yield batch

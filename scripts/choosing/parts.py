@@ -13,6 +13,7 @@ from lenses.config import InputConfig
 from lenses.importers.wordnet import WordNet
 from lenses.training import Samples
 from runtime.host import Host
+from runtime.training import corpus
 from runtime.training.states import collect
 
 
@@ -25,7 +26,7 @@ class Part:
 
 
 def collect_part(
-    name: str,
+    name: corpus.Part,
     arguments: argparse.Namespace,
     host: Host,
     wordnet: WordNet,

@@ -12,12 +12,11 @@ from lenses.importers.wordnet import WordNet
 from lenses.metrics import SEED, Bools
 from lenses.pack import LensPack
 from runtime.host import Host
+from runtime.training import corpus
 from runtime.training.states import States, collect
 
 POSITIONS = 4
 """Sampled positions of a training text, its last aside: what the controls are fitted on."""
-EVERY_TOKEN = 1 << 30
-"""As many positions as a text has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +30,7 @@ class Part:
     """[X, N] whether a text is of the concept or of one below it."""
 
 
-def read_part(name: str, wordnet: WordNet, host: Host, pack: LensPack, sample: int | None) -> Part:
+def read_part(name: corpus.Part, wordnet: WordNet, host: Host, pack: LensPack, sample: int | None) -> Part:
     """The synsets of a part, told once; of a `sample` evenly spaced ones."""
     synsets = synsets_of(wordnet, name, sample if sample is None or name == "held-out" else 4 * sample)
     told = tell(wordnet, synsets)

@@ -11,27 +11,21 @@ from numpy.typing import NDArray
 from lenses.concept import Hierarchy
 from lenses.importers.wordnet import Synset, WordNet
 from lenses.importers.wordnet_texts import Texts
-from runtime.training import corpus
-from runtime.training.corpus import Part, with_parents
+from runtime.training import corpus, sources
+from runtime.training.corpus import Corpus, Part, evenly
+from runtime.training.sources import synset_item, synset_key
 
 
 def labels(wordnet: WordNet, synsets: Sequence[Synset], hierarchy: Hierarchy) -> NDArray[np.bool_]:
     """[synsets, N] whether a synset is a concept or lies below it, through any hypernym."""
-    positive_XN = np.zeros((len(synsets), len(hierarchy)), np.bool_)
-    index = {concept.id: n for n, concept in enumerate(hierarchy)}
-    for x, synset in enumerate(synsets):
-        above = wordnet.ancestors[synset.id] | {synset.id}
-        positive_XN[x, [index[one] for one in above if one in index]] = True
-    # A branch whose top was left out of the hierarchy hangs under another concept: what is of a child is of its parent.
-    return with_parents(positive_XN, hierarchy)
+    items = tuple(synset_item(wordnet, synset, ()) for synset in synsets)
+    return Corpus(items).labels(hierarchy)
 
 
-def synsets_of(wordnet: WordNet, part: str, sample: int | None = None) -> list[Synset]:
+def synsets_of(wordnet: WordNet, part: Part, sample: int | None = None) -> list[Synset]:
     """The synsets of one part, or evenly spaced ones of a `sample` of them."""
-    synsets = [synset for synset in wordnet.values() if part_of(synset) == part]
-    if sample is None or sample >= len(synsets):
-        return synsets
-    return [synsets[at] for at in np.linspace(0, len(synsets) - 1, sample).astype(int)]
+    synsets = sources.synsets_of(wordnet, part)
+    return synsets if sample is None else list(evenly(synsets, sample))
 
 
 def tell(wordnet: WordNet, synsets: Sequence[Synset], tellings: int = 1) -> list[str]:
@@ -42,4 +36,4 @@ def tell(wordnet: WordNet, synsets: Sequence[Synset], tellings: int = 1) -> list
 
 def part_of(synset: Synset) -> Part:
     """`held-out` for the host's held-out tenth; of the rest one in five is for `validation`, four for `train`."""
-    return corpus.part_of(f"{synset.pos}:{synset.offset:08d}")
+    return corpus.part_of(synset_key(synset))

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 
 from lenses.errors import PhoropterError
+from runtime.display import progress_bars
 
 Record = dict[str, Any]
 
@@ -26,9 +26,8 @@ def make_report(
 ) -> int:
     """Build and write the report, then print its paths and its summary as JSON; the exit code, 2 for a user's error."""
     command = ["python", script, *(sys.argv[1:] if argv is None else argv)]
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     try:
-        with Progress(*columns, console=Console(stderr=True)) as progress:
+        with progress_bars() as progress:
             report = build(arguments, command, progress)
         paths = write(report, arguments.out)
     except PhoropterError as error:

@@ -19,8 +19,9 @@ from lenses.grade import grade
 from runtime.branches import Branches, strongest_of
 from runtime.events import Coverage, Event, Run
 from runtime.monitor import Monitor
-from runtime.page import embedded_json, format_page
+from runtime.page import format_page
 from runtime.page.contents import LISTED
+from runtime.page.parts import embedded_json
 from runtime.session import Pace
 from runtime.transcript import Transcript
 from tests import hosts
@@ -283,7 +284,10 @@ def test_it_refers_to_nothing_outside(watched: Watched) -> None:
 
 
 def test_the_script_makes_no_markup_of_text() -> None:
-    script = files("runtime.page").joinpath("page.js").read_text(encoding="utf-8")
+    here = files("runtime.page")
+    script = "".join(
+        here.joinpath(name).read_text(encoding="utf-8") for name in ("shared.js", "page.js", "lenses.js")
+    )
     assert not re.search(
         r"innerHTML|outerHTML|insertAdjacent|document\.write|\beval\b|new Function|srcdoc", script
     )
