@@ -234,6 +234,7 @@ def _page_at_the_end(
             pace=session.pace,
             facts=facts,
             tracks=[trend.concept.id for trend in session.trends],
+            alarms=session.alarms,
         )
 
     with AtomicFile(path) as file:

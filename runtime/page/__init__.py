@@ -11,6 +11,7 @@ Knows nothing about how events come about (see `contents` for what of them is ke
 import html
 from collections.abc import Sequence
 
+from runtime.alarms import Alarms
 from runtime.monitor import Monitor
 from runtime.page.contents import page_contents
 from runtime.page.parts import page
@@ -27,6 +28,7 @@ def format_page(
     pace: Pace | None = None,
     facts: Sequence[tuple[str, str]] = (),
     tracks: Sequence[str] = (),
+    alarms: Alarms | None = None,
 ) -> str:
     """The page of one sequence, as text to be stored as UTF-8.
 
@@ -36,11 +38,13 @@ def format_page(
     `title` is by default the host's id with the pack's name. With a `pace` that was subscribed to the monitor the page
     knows the time of each token, else that of the lenses alone. `facts` are names and values to list first. `tracks`
     are ids of concepts that are drawn along the text from the start, by default the three that are active most.
-    Raises ConceptNotFound.
+    Where `alarms` counted those of the run, words that raised any are marked and say which. Raises ConceptNotFound.
     """
     if title is None:
         title = f"{monitor.pack.config.host.id} · {monitor.pack.name}"
-    contents = page_contents(monitor, transcript, title=title, pace=pace, facts=facts, tracks=tracks)
+    contents = page_contents(
+        monitor, transcript, title=title, pace=pace, facts=facts, tracks=tracks, alarms=alarms
+    )
     return page(
         "run.html",
         title=html.escape(visible(title).replace("\n", " ")),

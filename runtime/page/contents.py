@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from lenses.concept import Concept, Hierarchy
 from lenses.grade import GRADES, MEASURED_FROM, grade
 from lenses.pack import LensPack
+from runtime.alarms import Alarms
 from runtime.branches import TINT_FROM, Branches, strongest_of
 from runtime.events import Event, Score
 from runtime.monitor import Monitor, MonitorStats
@@ -45,6 +46,7 @@ def page_contents(
     pace: Pace | None,
     facts: Sequence[tuple[str, str]],
     tracks: Sequence[str],
+    alarms: Alarms | None,
 ) -> dict[str, Any]:
     """Everything that the page's script reads, ready for JSON; raises ConceptNotFound for a track of no concept."""
     pack, words = monitor.pack, transcript.words
@@ -64,13 +66,13 @@ def page_contents(
             word.position: special_name(transcript.tokenizer, word.token) for word in words if not word.text
         },
         "event_of": [-1 if word.event is None else numbers[id(word.event)] for word in words],
-        "events": [_event(event, seen, pace) for event in events],
+        "events": [_event(event, seen, pace, alarms) for event in events],
         "concepts": _concepts(pack, seen),
         "colours": _colours(hierarchy, seen),
         "tracks": np.searchsorted(seen, wanted).tolist(),
         "of": len(hierarchy),
         "time": _time(pace),
-        "facts": [[heading, rows] for heading, rows in _facts(monitor, transcript, events, facts)],
+        "facts": [[heading, rows] for heading, rows in _facts(monitor, transcript, events, facts, alarms)],
         "problems": _problems(monitor.stats(), events, words),
     }
 
@@ -86,7 +88,7 @@ def _seen(hierarchy: Hierarchy, events: Iterable[Event], more: Iterable[int]) ->
     return np.flatnonzero(mask)
 
 
-def _event(event: Event, seen: NDArray[np.int64], pace: Pace | None) -> dict[str, Any]:
+def _event(event: Event, seen: NDArray[np.int64], pace: Pace | None, alarms: Alarms | None) -> dict[str, Any]:
     def number_of(score: Score) -> int:
         return int(np.searchsorted(seen, event.pack.hierarchy.index(score.id)))
 
@@ -107,6 +109,7 @@ def _event(event: Event, seen: NDArray[np.int64], pace: Pace | None) -> dict[str
         "tint": None if strongest is None else number_of(strongest),
         "coverage": [coverage.expected, coverage.scored, coverage.pending, coverage.failed, coverage.cut],
         "failed": list(event.failed),
+        "alarms": [] if alarms is None else [number_of(score) for score in alarms.of(event)],
         "met": [format_met(met) for met in event.met],
         "tiers": [run.hot, run.warm, run.cold],
         "lens_ms": round(run.step_ms, 3),
@@ -152,12 +155,19 @@ def _time(pace: Pace | None) -> dict[str, Any] | None:
 
 
 def _facts(
-    monitor: Monitor, transcript: Transcript, events: Sequence[Event], facts: Sequence[tuple[str, str]]
+    monitor: Monitor,
+    transcript: Transcript,
+    events: Sequence[Event],
+    facts: Sequence[tuple[str, str]],
+    alarms: Alarms | None,
 ) -> list[tuple[str, Rows]]:
     grades = ", ".join(f"{count} {name}" for name, _, count in grade_rows(monitor.pack) if count != "0")
     about = [["pack", monitor.pack.name], *about_rows(monitor.pack), ["grades", grades]]
+    counts = _counts(monitor.stats(), transcript, events)
+    if alarms is not None:
+        counts.append(["alarms", str(alarms)])
     return [
-        ("Run", [[name, value] for name, value in facts] + _counts(monitor.stats(), transcript, events)),
+        ("Run", [[name, value] for name, value in facts] + counts),
         ("Configuration", _configuration(monitor)),
         ("Lens pack", [row for row in about if row[0] not in _UNSAID]),
     ]

@@ -94,12 +94,13 @@
     const label = [
       core || word.mark || "white space",
       word.isRead ? "read" : "predicted",
+      event?.alarms.length ? `alarm: ${event.alarms.map((concept) => names[concept]).join(", ")}` : "",
       strongest.map((concept) => `${names[concept]} ${said(event.of[concept], concept)}`).join(", ")
         || (event?.top.length ? "no concept stands out" : "not scored"),
-    ].join("; ");
+    ].filter(Boolean).join("; ");
     return make("span", {
       role: "option", id: `w${word.index}`, "aria-label": label, "aria-selected": "false", tabIndex: -1,
-      className: ["w", word.isRead && "read", !core && "mark", event?.coverage[3] && "failed", event?.met.length && "met"].filter(Boolean).join(" "),
+      className: ["w", word.isRead && "read", !core && "mark", event?.coverage[3] && "failed", event?.met.length && "met", event?.alarms.length && "alarm"].filter(Boolean).join(" "),
       data: { word: word.index },
     }, core || (word.mark ?? "↵"));
   });
@@ -167,6 +168,7 @@
       ? `No word has a tint: no measured concept reaches ${data.tint_from.toFixed(2)}.`
       : "No word has a tint: no lens seen here is calibrated and measured."));
     $("scale").append(make("span", {}, make("em", {}, "Italic"), ": read as the prompt. Upright: written; its concepts were active before the word was."));
+    if (data.events.some((event) => event.alarms.length)) $("scale").append(make("span", {}, make("span", { className: "w alarm" }, "Underlined twice"), ": an alarm; the word says of which concepts."));
     const from = data.grades.map(([letter, least], place) => `${letter} ${place ? "" : "from "}${place + 1 < data.grades.length ? least.toFixed(2) : "below"}`);
     $("grades").append(
       `Grade: the worst letter that a lens’s measures on held-out texts earn; by AUROC, ${from.join(", ")}. `, make("em", {}, "Unmeasured"),
@@ -282,7 +284,7 @@
 
   function showHead(word) {
     $("release").hidden = word === null || state.selected === null;
-    $("side-loud").hidden = !word?.event?.coverage[3];
+    $("side-loud").hidden = !word?.event?.coverage[3] && !word?.event?.alarms.length;
     if (word === null) {
       $("side-kicker").textContent = "Over the whole text";
       $("side-title").textContent = "What was active";
@@ -299,7 +301,10 @@
       ? [`${origin}; ${scored.toLocaleString("en")} of ${data.of.toLocaleString("en")} lenses scored`,
         cut ? `${plural(cut, "family", "families")} beyond the width` : "", pending ? `${pending} pending` : ""].filter(Boolean).join(", ") + "."
       : `Not scored: ${event.state}.`) + event.met.map((met) => ` Rule ${met}.`).join("");
-    $("side-loud").textContent = `${failed} of ${expected} lenses could not be scored${event.failed.length ? `: those under ${event.failed.map((name) => name || "the top").join(", ")}` : ""}.`;
+    $("side-loud").textContent = [
+      event.alarms.length ? `Alarm: ${event.alarms.map((concept) => `${names[concept]} ${said(event.of[concept], concept)}`).join(", ")}.` : "",
+      failed ? `${failed} of ${expected} lenses could not be scored${event.failed.length ? `: those under ${event.failed.map((name) => name || "the top").join(", ")}` : ""}.` : "",
+    ].filter(Boolean).join(" ");
   }
 
   /* The hierarchy: what is lit, with the way down to it; the rest of each family folded away until it is asked for. */

@@ -16,6 +16,7 @@ import pytest
 from lenses.concept import Hierarchy
 from lenses.errors import ConceptNotFound
 from lenses.grade import grade
+from runtime.alarms import Alarms
 from runtime.branches import Branches, strongest_of
 from runtime.events import Coverage, Event, Run
 from runtime.monitor import Monitor
@@ -316,6 +317,21 @@ def test_no_text_can_leave_its_place(watched: Watched, text: str) -> None:
     words = data_of(page)["words"]
     assert len(words) == len(transcript.words)
     assert len(set(words[2:])) == 1
+
+
+def test_alarms_are_those_of_the_events(tmp_path: Path) -> None:
+    watched = watch(tmp_path / "p", null_texts=400)
+    alarms = Alarms(watched.pack, budget=400)
+    for event in watched.events:
+        alarms.add(event)
+    data = data_of(page_of(watched, alarms=alarms))
+    ids = data["concepts"]["id"]
+    told = [[ids[number] for number in event["alarms"]] for event in data["events"]]
+    assert told == [[score.id for score in alarms.of(event)] for event in watched.events]
+    assert any(told)
+    (run,) = (rows for heading, rows in data["facts"] if heading == "Run")
+    assert ["alarms", str(alarms)] in run
+    assert not any(event["alarms"] for event in data_of(page_of(watched))["events"])
 
 
 def test_embedded_json_is_json_without_a_character_that_html_obeys() -> None:
