@@ -49,7 +49,7 @@ class Null:
     Tokens of a text come together, its batches one after another, and each text once.
     """
 
-    def __init__(self, lenses: int, *, most_tokens: int = 200_000) -> None:
+    def __init__(self, lenses: int, *, most_tokens: int) -> None:
         self.lenses = lenses
         self._most = most_tokens
         # Three times what 1 % is: the lower end of a threshold's interval lies below the threshold.

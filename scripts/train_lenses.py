@@ -37,7 +37,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--widths", default="16-8")
     add("--rank", type=int, help="train compact lenses, behind a projection with so many rows")
     add("--teacher", type=Path, help="a pack of the same concepts whose probabilities take the labels' place")
-    add("--null", default="gcide", help="the null corpus: gcide, or a file with a text a line; '' for none")
+    add("--null", nargs="*", default=("gcide", "manual"), help="null corpora, as of phoropter train")
     add("--steps", type=int, default=2000)
     add("--positions", type=int, default=4, help="sampled positions a text, its last aside")
     add("--tellings", type=int, default=2, help="ways in which each synset is told to train on")
@@ -62,8 +62,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         "seed": arguments.seed,
         "kind": "mlp" if arguments.rank is None else "compact",
     }
-    given |= {name: value for name in ("rank", "teacher", "null") if (value := getattr(arguments, name))}
-    return phoropter(["train", "--with-host", *(f"--{name}={value}" for name, value in given.items())])
+    given |= {name: value for name in ("rank", "teacher") if (value := getattr(arguments, name))}
+    options = [f"--{name}={value}" for name, value in given.items()]
+    return phoropter(["train", "--with-host", *options, *(f"--null={source}" for source in arguments.null)])
 
 
 if __name__ == "__main__":

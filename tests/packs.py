@@ -83,7 +83,7 @@ def with_null(
     hierarchy: Hierarchy, heads: Heads, texts: int, rng: np.random.Generator
 ) -> tuple[Hierarchy, Heads]:
     """The same with thresholds and an alarm curve from so many texts of five tokens of random logits."""
-    null = Null(len(hierarchy))
+    null = Null(len(hierarchy), most_tokens=5 * texts)
     null.add(rng.normal(size=(5 * texts, len(hierarchy))).astype(np.float32), np.arange(5 * texts) // 5)
     table = null_metrics(null, heads)
     measured = Hierarchy(

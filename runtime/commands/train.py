@@ -25,7 +25,8 @@ _POOLINGS = ("token", "ewm:0.9")
 _WORDNET = "/usr/share/wordnet"
 _LONG = 3
 """Tellings of a synset that make one long text."""
-_NULL_TEXTS = 4000
+_NULL = ("gcide", "manual")
+_NULL_TEXTS = 8000
 
 
 def train(
@@ -72,10 +73,11 @@ def train(
         ),
     ] = None,
     null: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             metavar="SOURCE",
-            help="Texts of another kind, to count false alarms on: a text a line, or gcide for Debian's dictionary.",
+            help="Texts of another kind, to count false alarms on: a file with a text a line, or gcide (dictionary) or "
+            "manual (pages), as Debian has them; given again: as many of each.",
         ),
     ] = None,
     teacher: Annotated[
@@ -115,7 +117,7 @@ def train(
       phoropter train --model google/gemma-3-4b-pt --concepts concepts.jsonl --texts texts.jsonl --out lens_packs/mine
       phoropter train --model random:gemma-3-270m --concepts c.jsonl --texts t.jsonl --kind linear --out /tmp/try
       phoropter train --model google/gemma-3-1b-pt --concepts lens_packs/wordnet-mini.concepts.jsonl --texts wordnet \\
-          --null gcide --out lens_packs/wordnet-1b
+          --null gcide --null manual --out lens_packs/wordnet-1b
       torchrun --nproc-per-node 2 --no-python phoropter train --processes 2 ...
     """
     from lenses.files import local_path
@@ -169,7 +171,7 @@ def measure(
         str | None, typer.Option(metavar="FILE", help="Texts in another style, as of phoropter train.")
     ] = None,
     null: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(metavar="SOURCE", help="Texts of another kind, as of phoropter train."),
     ] = None,
     positions: Annotated[int, typer.Option(help="Sampled positions of a text, its last aside.")] = 4,
@@ -190,7 +192,7 @@ def measure(
     \b
     Examples:
       phoropter pack measure lens_packs/theirs --texts texts.jsonl --null gcide --out lens_packs/theirs-measured
-      phoropter pack measure wordnet-mini --texts wordnet --null gcide --out /tmp/measured
+      phoropter pack measure wordnet-mini --texts wordnet --null gcide --null manual --out /tmp/measured
     """
     from lenses.files import local_path
     from lenses.pack import LensPack
@@ -243,7 +245,7 @@ def _load(model: str, revision: str | None, device: str | None, workers: "Worker
 def _texts(
     source: str,
     other: str | None,
-    null: str | None,
+    null: list[str] | None,
     tellings: int,
     host: "Host",
     concepts: "Concepts",
@@ -275,16 +277,21 @@ def _texts(
         about = "WordNet 3.0 noun definitions and examples"
     else:
         corpus, about = read_texts(source, concepts.hierarchy), Path(source).name
-    return Texts(corpus, others, _null(null), {"texts": about, "null": null})
+    sources = list(dict.fromkeys(null or ()))
+    about_null = [one if one in _NULL else Path(one).name for one in sources]
+    return Texts(corpus, others, _null(sources), {"texts": about, "null": about_null})
 
 
-def _null(source: str | None) -> list[str]:
-    """The texts of the null corpus."""
-    from runtime.training.null_texts import gcide, lines
+def _null(sources: list[str]) -> list[str]:
+    """The texts of the null corpus, as many of each source as there may be; of a file all."""
+    from runtime.training.null_texts import gcide, lines, manual
 
-    if source is None:
-        return []
-    return gcide(limit=_NULL_TEXTS) if source == "gcide" else lines(Path(source))
+    readers = dict(zip(_NULL, (gcide, manual), strict=True))
+    each = _NULL_TEXTS // max(1, len(sources))
+    found: list[str] = []
+    for source in sources:
+        found += readers[source](limit=each) if source in readers else lines(Path(source))
+    return found
 
 
 def _recipe(

@@ -404,7 +404,8 @@ def _measure(
 
     null = None
     if has_null:
-        null, states = Null(len(served.hierarchy)), collected.states("null")
+        states = collected.states("null")
+        null = Null(len(served.hierarchy), most_tokens=len(states.text_S))
         texts = _whole_texts(states.text_S)
         for some_S in progress.track(texts, description="null corpus"):
             null.add(score_all(served, states.states_SD[some_S]), states.text_S[some_S])

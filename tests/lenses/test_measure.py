@@ -64,7 +64,7 @@ def test_parts_controls_confusions_and_null_thresholds_each_have_their_names() -
     logits_SN = part.logits_SN.copy()
     logits_SN[:, 0] += 2 * positive_XN[part.text_S, 1]  # a fires on the texts of b
     part = replace(part, logits_SN=logits_SN)
-    null = Null(3)
+    null = Null(3, most_tokens=2000)
     null.add(np.random.default_rng(1).normal(size=(2000, 3)).astype(np.float32), np.arange(2000) // 4)
     (a, b, rare), made = measure(
         hierarchy,

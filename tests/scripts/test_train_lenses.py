@@ -68,9 +68,8 @@ def arguments(wordnet: Path, concepts: Path, host: Path, out: Path) -> list[str]
         "widths": "4-3",
         "steps": 60,
         "tellings": 1,
-        "null": "",
     }
-    return [f"--{name}={value}" for name, value in (given | settings).items()]
+    return [*(f"--{name}={value}" for name, value in (given | settings).items()), "--null"]
 
 
 def test_a_pack_is_trained_calibrated_measured_and_written(
