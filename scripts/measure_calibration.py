@@ -8,8 +8,9 @@ What it does:
 1. reads two null corpora, gcide's entries and manual pages (`runtime/training/null_texts.py`), and scores every lens at
    every token of them with the pack's host;
 2. three times makes thresholds and alarm budgets of some texts (`lenses/null.py`, `lenses/alarms.py`) and counts on
-   others: the dictionary's against the manual's, which is another kind of text; half of both against the other half,
-   which is the same mixture; half of the dictionary against its other half, the control in which nothing differs;
+   others: half of both against the other half, a second null corpus of the mixture that packs are calibrated on; half
+   of the dictionary against its other half, the control in which nothing differs; the dictionary's against the
+   manual's, to see what a promise is worth on a kind of text that it was not made on;
 3. writes reports/calibration.json and .md.
 
 Lenses that may alarm are judged: those that the pack's card grades A to D. Scores go through a temporary file of four
@@ -44,7 +45,7 @@ Record = dict[str, Any]
 
 TEXTS, QUICK_TEXTS = 6000, 300
 BUDGETS = (1.0, 5.0, 20.0, 100.0)
-COMPARISONS = ("another kind", "both kinds", "one kind")
+COMPARISONS = ("both kinds", "one kind", "another kind")
 
 
 def build(arguments: argparse.Namespace, command: Sequence[str], progress: Progress) -> Record:
@@ -85,9 +86,9 @@ def build(arguments: argparse.Namespace, command: Sequence[str], progress: Progr
             halves[name] = (corpus, half), (corpus, ~half)
             whole[name] = corpus, np.ones(corpus.texts, np.bool_)
         pairs = (
-            ([whole["gcide"]], [whole["manual"]]),
             ([first for first, _ in halves.values()], [second for _, second in halves.values()]),
             ([halves["gcide"][0]], [halves["gcide"][1]]),
+            ([whole["gcide"]], [whole["manual"]]),
         )
         task = progress.add_task("comparisons", total=len(pairs))
         found: Record = {"comparisons": {}}

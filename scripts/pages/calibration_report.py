@@ -15,8 +15,9 @@ SAYS = {
     "another kind": "Thresholds from the dictionary, counted on manual pages: **another kind of text**, other "
     "subjects, another style. A prediction interval knows nothing of that: it says what texts of the same kind "
     "would show.",
-    "both kinds": "Thresholds from half of the texts of both, counted on the other half of both: a second null corpus "
-    "of **the same mixture**, no text of which was seen.",
+    "both kinds": "Thresholds from half of the texts of both, counted on the other half of both: **a second null "
+    "corpus**, no text of which was seen, of the mixture that the pack itself was calibrated on (neither kind is one "
+    "that lenses are trained on).",
     "one kind": "The control: thresholds from half of the dictionary, counted on its other half. What is not met here "
     "is wrong with the method and not with the texts.",
 }
