@@ -1,7 +1,7 @@
 """Chunks on their way from the engine's thread to one reader, at most so many: how slow readers are held.
 
 The engine asks `is_full` before it works on a request again, so a reader who stops reading stops their own generation
-and nobody else's. With the policy `drop-oldest` events beyond `EVENTS` are taken out of the chunks that wait, the oldest
+and nobody else's. With the policy `drop-oldest` events beyond `EVENTS` are taken out of the chunks that wait, oldest
 first; what alarms or meets a rule stays. Tokens and text are never dropped. Socket buffers hide thousands of messages,
 so the bound is here, on what was not yet taken.
 """
@@ -23,7 +23,9 @@ EVENTS = 8
 class Stream:
     """One reader's chunks. Made in the reader's event loop; `put` is for the engine's thread."""
 
-    def __init__(self, policy: EventPolicy = "block", is_loud: Callable[[Event], bool] = lambda _: False) -> None:
+    def __init__(
+        self, policy: EventPolicy = "block", is_loud: Callable[[Event], bool] = lambda _: False
+    ) -> None:
         self._policy, self._is_loud = policy, is_loud
         self._chunks: deque[Chunk] = deque()
         self._lock = Lock()
