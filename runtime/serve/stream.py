@@ -41,6 +41,11 @@ class Stream:
         """Whether the reader is so far behind that its request must wait."""
         return len(self._chunks) >= CHUNKS
 
+    @property
+    def has_room(self) -> bool:
+        """Whether the reader has caught up enough for the request to go on."""
+        return len(self._chunks) <= CHUNKS // 2
+
     def put(self, chunk: Chunk) -> None:
         """Hand one chunk over; never waits."""
         with self._lock:
@@ -51,7 +56,9 @@ class Stream:
 
     def cancel(self) -> None:
         """The reader leaves; idempotent."""
-        self.cancelled = True
+        if not self.cancelled:
+            self.cancelled = True
+            self._wake()
 
     async def __aiter__(self) -> AsyncIterator[Chunk]:
         """Chunks until the last one, which has `finish`. Leaving early cancels the request."""
@@ -72,7 +79,10 @@ class Stream:
                 return None
             chunk = self._chunks.popleft()
             chunk.dropped, self._dropped = self._dropped, 0
-            return chunk
+            is_roomy = len(self._chunks) == CHUNKS // 2
+        if is_roomy:
+            self._wake()
+        return chunk
 
     def _thin(self) -> None:
         quiet = [c for c in self._chunks if c.event is not None and not self._is_loud(c.event)]
