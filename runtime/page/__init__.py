@@ -11,8 +11,7 @@ Knows nothing about how events come about (see `contents` for what of them is ke
 import html
 from collections.abc import Sequence
 
-from runtime.monitor import Monitor
-from runtime.page.contents import page_contents
+from runtime.page.contents import Shown, page_contents
 from runtime.page.parts import page
 from runtime.session import Pace
 from runtime.transcript import Transcript
@@ -20,7 +19,7 @@ from runtime.wording import visible
 
 
 def format_page(
-    monitor: Monitor,
+    shown: Shown,
     transcript: Transcript,
     *,
     title: str | None = None,
@@ -28,7 +27,7 @@ def format_page(
     facts: Sequence[tuple[str, str]] = (),
     tracks: Sequence[str] = (),
 ) -> str:
-    """The page of one sequence, as text to be stored as UTF-8.
+    """The page of one sequence that a monitor saw, or a recording tells of, as text to be stored as UTF-8.
 
         transcript = Transcript.of(tokenizer, monitor.events)
         Path("out.html").write_text(format_page(monitor, transcript), encoding="utf-8")
@@ -39,8 +38,8 @@ def format_page(
     Raises ConceptNotFound.
     """
     if title is None:
-        title = f"{monitor.pack.config.host.id} · {monitor.pack.name}"
-    contents = page_contents(monitor, transcript, title=title, pace=pace, facts=facts, tracks=tracks)
+        title = f"{shown.pack.config.host.id} · {shown.pack.name}"
+    contents = page_contents(shown, transcript, title=title, pace=pace, facts=facts, tracks=tracks)
     return page(
         "run.html",
         title=html.escape(visible(title).replace("\n", " ")),
