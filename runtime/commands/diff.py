@@ -75,10 +75,8 @@ def _summary(found: "Differences", a: "Recording", b: "Recording") -> Iterator[s
         yield "tokens are the same"
     if found.positions:
         count = len(found.positions)
-        yield (
-            f"contents part at position {_place(found.positions[0], several)}; {count:,} of {_positions(found.compared)} "
-            f"differ{'s' if count == 1 else ''}"
-        )
+        first, of = _place(found.positions[0], several), _positions(found.compared)
+        yield f"contents part at position {first}; {count:,} of {of} differ{'s' if count == 1 else ''}"
     else:
         yield f"contents are the same at {_positions(found.compared)}"
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lenses.errors import WriteError
 from lenses.text import one_line
 from runtime.commands.options import (
     BaseLevels,
@@ -120,6 +121,8 @@ def run_path(directory: str, prompt: str) -> Path:
     from runtime.recording.recording import SUFFIX
 
     shelf = local_path(directory)
+    if shelf.exists() and not shelf.is_dir():
+        raise WriteError(f"cannot record in {one_line(directory)}: it is a file; give a directory")
     with write_errors(shelf):
         shelf.mkdir(parents=True, exist_ok=True)
     slug = re.sub(r"[^a-z0-9]+", "-", prompt.lower())[:_SLUG].strip("-") or "run"

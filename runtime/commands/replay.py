@@ -13,7 +13,6 @@ from lenses.errors import ConfigError, PackError, RecordingError
 from lenses.text import one_line, quoted
 from runtime.commands.options import BaseLevels, LoadThreshold, MaxLevel, TopK, check, lens_device
 from runtime.commands.showing import AlarmBudget, Html, Jsonl, Show, Track, show_run, trends
-from runtime.session import Pace, Session
 
 if TYPE_CHECKING:
     from lenses.pack import LensPack
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from runtime.recording.recording import Recording
     from runtime.recording.replay import Replay
     from runtime.rules import Rule
+    from runtime.session import Pace, Session
 
 
 def replay(
@@ -91,6 +91,7 @@ def replay(
     from lenses.pack import LensPack
     from runtime.recording.recording import Recording
     from runtime.recording.replay import Replay
+    from runtime.session import Pace
 
     recording = Recording.load(file)
     if sequence >= len(recording.sequences):
@@ -125,6 +126,7 @@ class _Told:
     def session(self, source: "Source", pace: "Pace") -> "Session":
         """The session of the sequence, which nothing was added to."""
         from runtime.alarms import Alarms
+        from runtime.session import Session
         from runtime.transcript import Transcript
 
         about, of = self.recording.about, self.recording.sequences[self.sequence]
@@ -168,6 +170,7 @@ def _score(told: _Told, monitor: "Monitor", jsonl: str | None, html: str | None,
     """Score the rows again, show that, and write it where that is wanted."""
     from runtime.recording.recorder import Collected
     from runtime.recording.replay import rerecorded, rescored
+    from runtime.session import Pace
 
     collected = Collected()
     if out is not None:

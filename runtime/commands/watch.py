@@ -3,6 +3,7 @@
 import sys
 from contextlib import ExitStack, nullcontext
 from importlib.metadata import version as installed_version
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -128,6 +129,7 @@ def watch(
         warm_budget_bytes=parse_bytes(warm_budget),
         device=lens_device(device),
     )
+    recording = None if record is None else run_path(record, prompt)
     where = choose_pack(pack, model)
     with ExitStack() as stack:
         with announced(f"loading {one_line(model or where)} ..."):
@@ -140,7 +142,7 @@ def watch(
         for warning in monitor.warnings:
             print(f"warning: {warning}", file=sys.stderr)
         stack.enter_context(quiet())
-        _watch(monitor, host, prompt, show, tracked, alarms, jsonl, html, record, generation)
+        _watch(monitor, host, prompt, show, tracked, alarms, jsonl, html, recording, generation)
 
 
 def _watch(
@@ -152,7 +154,7 @@ def _watch(
     alarms: "Alarms | None",
     jsonl: str | None,
     html: str | None,
-    record: str | None,
+    recording: Path | None,
     generation: dict[str, Any],
 ) -> None:
     """Generate, show and write."""
@@ -168,5 +170,5 @@ def _watch(
     sampled = f"temperature {generation.get('temperature', 0):g}, seed {generation['seed']}"
     facts = [("phoropter", installed_version("phoropter")), ("sampling", sampled)]
     events = monitor.stream(host.model, host.tokenizer, prompt, **generation)
-    with nullcontext() if record is None else recorded(monitor, host, run_path(record, prompt)):
+    with nullcontext() if recording is None else recorded(monitor, host, recording):
         show_run(monitor, session, events, jsonl=jsonl, html=html, facts=facts)

@@ -26,7 +26,7 @@ import torch
 
 from lenses.errors import PackFormatError, RecordingError
 from lenses.files import PathLike, local_path, write_atomically
-from lenses.store import read_torch, tensors_to_bytes
+from lenses.store import byte_view, read_torch, tensors_to_bytes
 from lenses.text import canonical_json, one_line, quoted, read_json
 from runtime.plan import GenerationPlan
 from runtime.recording.about import About, Generation
@@ -200,7 +200,8 @@ def _sha256(text: str, tensors: Mapping[str, torch.Tensor]) -> str:
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass"))
     for name, tensor in sorted(tensors.items()):
         digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
-        digest.update(memoryview(tensor.reshape(-1).view(torch.uint8).numpy()))  # type: ignore[arg-type]
+        if tensor.numel():  # what is empty has no stride to be viewed by
+            digest.update(byte_view(tensor.contiguous().view(-1).view(torch.uint8)))
     return digest.hexdigest()
 
 
