@@ -83,3 +83,19 @@ class ExtraMissing(PhoropterError):
 
 class WriteError(PhoropterError):
     """A file could not be written; nothing half-written is left."""
+
+
+class ServerFull(PhoropterError):
+    """A server has as many requests waiting as it may; `retry_after_s` is when to try again, in seconds."""
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class SessionNotFound(PhoropterError):
+    """No session has this id: it never was, or is over."""
+
+
+class SessionBusy(PhoropterError):
+    """A session's turn was asked for while another one of it runs."""

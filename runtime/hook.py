@@ -167,6 +167,37 @@ class Rows:
         """Nothing to do."""
 
 
+class LastRows:
+    """The rows of a site as the last forward gave them, for whoever feeds the host and so knows whose they are.
+
+    A context manager; raises HostError where the host cannot be watched there.
+    """
+
+    def __init__(self, model: Any, site: str) -> None:
+        check_watchable(model)
+        self._block = block_at(model, site)
+        self._handle: RemovableHandle | None = None
+        self._rows_BTD: torch.Tensor | None = None
+
+    def take_BTD(self) -> torch.Tensor:
+        """What the block returned, detached, on the host's device; its memory is the host's own."""
+        rows, self._rows_BTD = self._rows_BTD, None
+        assert rows is not None, "a forward came before"
+        return rows
+
+    def __enter__(self) -> Self:
+        self._handle = self._block.register_forward_hook(self._keep)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._handle is not None:
+            self._handle.remove()
+            self._handle = None
+
+    def _keep(self, block: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        self._rows_BTD = (output[0] if isinstance(output, tuple) else output).detach()
+
+
 @dataclass(frozen=True, slots=True)
 class _Call:
     """One call of the host, before its blocks have run."""

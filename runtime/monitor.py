@@ -19,7 +19,7 @@ Shapes: B sequences of the running batch, T columns of this forward, D hidden si
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any, Self
 
@@ -29,23 +29,21 @@ from numpy.typing import NDArray
 
 from lenses.errors import PackMismatch
 from lenses.pack import LensPack
-from lenses.state import Floats, Pool, normalise
 from runtime.blocks import blocks_of, check_fits, eos_ids_of, host_id, is_same_host, text_config
 from runtime.clock import NO_CLOCK, Clock, Component
 from runtime.config import MonitorConfig
 from runtime.counts import CacheStats
 from runtime.engine import Engine
-from runtime.events import Coverage, Event, EventQueue, Phase, Run, Sink, State, scores_of
+from runtime.events import Event, EventQueue, Phase, Sink, State
 from runtime.generate import Prompt, stream
 from runtime.hook import Forward, Tap
 from runtime.kept import KeptRows
 from runtime.plan import GenerationPlan
+from runtime.reading import Reader
 from runtime.rows import Row, UnreadRows
 from runtime.rows import Sequence as RowSequence
-from runtime.rules import Met, Runs, check_rules
+from runtime.rules import check_rules
 from runtime.table import to_frame
-
-_NOT_SCORED = Coverage(expected=0, scored=0, pending=0, failed=0, cut=0)
 
 
 @dataclass(slots=True)
@@ -112,8 +110,7 @@ class Monitor:
         self.warnings = check_rules(self.config.rules, pack)
         """What there is to be warned of, a line each: rules on lenses that were not measured, or of grade F."""
         self.engine = Engine(pack, self.config, clock)
-        asked = [pack.hierarchy.concepts[index].id for index in self.engine.asked]
-        self._asked_at = [asked.index(rule.concept) for rule in self.config.rules]
+        self._reader = Reader(self.engine, clock)
         self._may_call = True
         self.events = EventQueue(self.config.queue_events)
         self._sinks: list[Sink] = []
@@ -256,7 +253,7 @@ class Monitor:
     def _begin_sequence(self) -> RowSequence:
         number = self._counters.sequences
         self._counters.sequences += 1
-        return RowSequence(number, Pool(self.pack.config.input), Runs(self.config.rules))
+        return self._reader.begin(number, self.config.rules, self.config.always)
 
     def _finish_batch(self) -> None:
         """Nothing more comes of this batch: emit whatever is left of it, complete."""
@@ -298,34 +295,11 @@ class Monitor:
         self._kept.go_on()
         if not self._unread.columns:
             return
-        began_s = perf_counter()
         rows, rows_RD = self._unread.take()
-        with self.clock.part(Component.STATES):
-            scored, states_PD = self._input_states(rows, rows_RD)
-        self._score(scored, states_PD)
-        self._apply_rules(rows)
-        step_ms = (perf_counter() - began_s) * 1e3
-        with_scores = [row for row in rows if row.scores is not None]
-        for row in with_scores:
-            row.step_ms = step_ms / len(with_scores)
+        with_scores = self._reader.read(rows, rows_RD, spare=self._kept.awaited)
         for row in rows:
-            row.is_read = True
             self._counters.positions[row.state] += 1
         self._kept.keep([row for row in with_scores if row.walk is not None])
-
-    def _input_states(self, rows: Sequence[Row], rows_RD: Floats) -> tuple[list[Row], Floats]:
-        """The rows that are `ok` and their input states `[P, D]`; a row that is not finite is in no pool."""
-        finite_R = np.asarray(np.isfinite(rows_RD).all(axis=1))
-        normalised_RD = normalise(np.where(finite_R[:, None], rows_RD, np.float32(0)), self.pack.config.input)
-        scored: list[Row] = []
-        states: list[Floats] = []
-        for row, is_finite, normalised_D in zip(rows, finite_R, normalised_RD, strict=True):
-            if row.state == "ok" and not is_finite:
-                row.state = "non_finite"
-            if row.state == "ok":
-                scored.append(row)
-                states.append(row.sequence.pool.push(normalised_D))
-        return scored, np.stack(states) if states else np.empty((0, rows_RD.shape[1]), np.float32)
 
     def _prompt_columns(self, forward: Forward) -> Callable[[NDArray[np.int_]], NDArray[np.bool_]]:
         """Which columns of the batch are the prompt's: as the plan says, else those of the first forward."""
@@ -339,53 +313,6 @@ class Monitor:
         if sequence.ended:
             return "after_end"
         return "bos" if sequence.length == 0 and token == self._bos_token else "ok"
-
-    def _score(self, rows: Sequence[Row], states_PD: Floats) -> None:
-        """Score the rows that are `ok`, as the policy for prompts and for generation says."""
-        prompt = [i for i, row in enumerate(rows) if row.phase == "prompt"]
-        generation = [i for i, row in enumerate(rows) if row.phase == "generation"]
-        if generation:
-            self._walk([rows[i] for i in generation], states_PD[generation], "generation")
-        if not prompt:
-            return
-        prewarm, events = self.config.prewarm, self.config.prompt_events
-        prompt_rows = [rows[i] for i in prompt]
-        if prewarm or events == "full":
-            self._walk(prompt_rows, states_PD[prompt], "prompt", read_ahead=prewarm)
-        if events != "full":  # that walk was for the tiers alone
-            scores = self.engine.score_base(states_PD[prompt]) if events == "base" else [None] * len(prompt)
-            for row, scored in zip(prompt_rows, scores, strict=True):
-                row.scores, row.walk = scored, None
-
-    def _apply_rules(self, rows: Sequence[Row]) -> None:
-        """Say at each of these rows what was asked of it and which rules are met, sequence by sequence in order."""
-        if not len(self.engine.asked):
-            return
-        for row in rows:
-            runs = row.sequence.runs
-            if row.state == "non_finite":
-                runs.end()
-            if row.scores is None:
-                continue
-            row.asked = scores_of(self.pack, self.engine.asked, row.scores.asked_A)
-            row.met = runs.push([row.asked[at].probability for at in self._asked_at])
-            if row.predicts and not row.sequence.is_stopped:
-                row.met = tuple(_stopping(met) for met in row.met)
-                row.sequence.is_stopped = any(met.stops for met in row.met)
-
-    def _walk(
-        self, rows: Sequence[Row], states_PD: Floats, phase: Phase, *, read_ahead: bool = False
-    ) -> None:
-        """Score rows of one phase as far as they come without waiting, where waiting is not wanted."""
-        walks = self.engine.begin(states_PD, phase)
-        self.engine.go_on(
-            walks,
-            wait=self.config.missing == "strict",
-            read_ahead=read_ahead,
-            spare=self._kept.awaited,
-        )
-        for row, walk in zip(rows, walks, strict=True):
-            row.scores, row.walk = walk.scores, None if walk.is_complete else walk
 
     def _close(self, sequence: RowSequence, next_token: int | None, *, generated: bool = False) -> bool:
         """The token after the sequence's last row is known; returns whether it ends the sequence."""
@@ -403,12 +330,12 @@ class Monitor:
         with self.clock.part(Component.EVENTS):
             for row in self._kept.take_complete():
                 if row.is_emitted:  # else it is complete before its first event is due
-                    self._emit(self._event(row))
+                    self._emit(self._reader.event(row))
             ready = [row for row in self._rows if row.is_read and row.is_closed]
             self._rows = [row for row in self._rows if not (row.is_read and row.is_closed)]
             if self.config.prompt_events == "off":
                 ready = [row for row in ready if row.phase == "generation"]
-            events = [self._event(row) for row in ready]
+            events = [self._reader.event(row) for row in ready]
             for row, event in zip(ready, events, strict=True):
                 row.is_emitted = True
                 self._emit(event)
@@ -425,41 +352,9 @@ class Monitor:
                     met.rule.call(event)
                     self._may_call = True
 
-    def _event(self, row: Row) -> Event:
-        none = np.empty(0, np.int32), np.empty(0, np.float32)
-        concepts, logits = none if row.scores is None else row.scores.ordered()
-        coverage = _NOT_SCORED if row.scores is None else row.scores.coverage
-        if row.state == "non_finite":
-            base = self.engine.base_count
-            coverage = Coverage(expected=base, scored=0, pending=0, failed=base, cut=0)
-        origins = {"hot": 0, "warm": 0, "cold": 0} if row.scores is None else row.scores.origins
-        failed = () if row.scores is None else tuple(self._parent_of(f) for f in sorted(row.scores.failed))
-        return Event(
-            sequence=row.sequence.number,
-            position=row.position,
-            phase=row.phase,
-            token=row.token,
-            next_token=row.next_token,
-            state=row.state,
-            scored=concepts,
-            logits=logits,
-            coverage=coverage,
-            failed=failed,
-            run=Run(
-                origins["hot"], origins["warm"], origins["cold"], row.step_ms, revision=int(row.is_emitted)
-            ),
-            pack=self.pack,
-            asked=row.asked,
-            met=row.met,
-        )
-
     def _stops(self) -> NDArray[np.bool_]:
         """[B] which sequences of the running batch a rule has ended."""
         return np.array([sequence.is_stopped for sequence in self._batch], np.bool_)
-
-    def _parent_of(self, family: int) -> str:
-        parent = self.pack.hierarchy.families[family].parent
-        return "" if parent is None else self.pack.hierarchy.concepts[parent].id
 
     @contextmanager
     def _lens_time(self) -> Iterator[None]:
@@ -474,10 +369,6 @@ class Monitor:
         self.events.append(event)
         for sink in tuple(self._sinks):
             sink(event)
-
-
-def _stopping(met: Met) -> Met:
-    return replace(met, stops=met.rule.action == "stop")
 
 
 def check_host(pack: LensPack, model: torch.nn.Module) -> None:

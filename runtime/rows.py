@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from lenses.state import Floats, Pool
 from runtime.events import Phase, Score, State
@@ -29,6 +30,8 @@ class Row:
     """`ok` may yet turn out to be `non_finite` when the row is read."""
     predicts: bool = True
     """Whether the token that follows is generated: else it is the prompt's."""
+    is_wanted: bool = True
+    """Whether it is to be scored; else it is in its sequence's pool and nothing more."""
     scores: Scores | None = None
     walk: Walk | None = None
     """The walk behind `scores`, while it waits for families."""
@@ -48,6 +51,10 @@ class Sequence:
     number: int
     pool: Pool
     runs: Runs
+    asked_A: NDArray[np.int32]
+    """[A] concepts that are scored at each of its rows, beside the walk."""
+    rules_at: list[int]
+    """Where among these each rule's concept is."""
     length: int = 0
     fed: int = 0
     """Columns of the batch that have gone by, padding included."""

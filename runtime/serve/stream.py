@@ -1,7 +1,7 @@
 """Chunks on their way from the engine's thread to one reader, at most so many: how slow readers are held.
 
 The engine asks `is_full` before it works on a request again, so a reader who stops reading stops their own generation
-and nobody else's. With the policy `drop-oldest` events beyond `EVENTS` are taken out of the chunks that wait, the oldest
+and nobody else's. With the policy `drop-oldest` events beyond `EVENTS` are taken out of the chunks that wait, oldest
 first; what alarms or meets a rule stays. Tokens and text are never dropped. Socket buffers hide thousands of messages,
 so the bound is here, on what was not yet taken.
 """
@@ -23,7 +23,9 @@ EVENTS = 8
 class Stream:
     """One reader's chunks. Made in the reader's event loop; `put` is for the engine's thread."""
 
-    def __init__(self, policy: EventPolicy = "block", is_loud: Callable[[Event], bool] = lambda _: False) -> None:
+    def __init__(
+        self, policy: EventPolicy = "block", is_loud: Callable[[Event], bool] = lambda _: False
+    ) -> None:
         self._policy, self._is_loud = policy, is_loud
         self._chunks: deque[Chunk] = deque()
         self._lock = Lock()
@@ -39,6 +41,11 @@ class Stream:
         """Whether the reader is so far behind that its request must wait."""
         return len(self._chunks) >= CHUNKS
 
+    @property
+    def has_room(self) -> bool:
+        """Whether the reader has caught up enough for the request to go on."""
+        return len(self._chunks) <= CHUNKS // 2
+
     def put(self, chunk: Chunk) -> None:
         """Hand one chunk over; never waits."""
         with self._lock:
@@ -49,7 +56,9 @@ class Stream:
 
     def cancel(self) -> None:
         """The reader leaves; idempotent."""
-        self.cancelled = True
+        if not self.cancelled:
+            self.cancelled = True
+            self._wake()
 
     async def __aiter__(self) -> AsyncIterator[Chunk]:
         """Chunks until the last one, which has `finish`. Leaving early cancels the request."""
@@ -70,7 +79,10 @@ class Stream:
                 return None
             chunk = self._chunks.popleft()
             chunk.dropped, self._dropped = self._dropped, 0
-            return chunk
+            is_roomy = len(self._chunks) == CHUNKS // 2
+        if is_roomy:
+            self._wake()
+        return chunk
 
     def _thin(self) -> None:
         quiet = [c for c in self._chunks if c.event is not None and not self._is_loud(c.event)]
