@@ -40,13 +40,15 @@ def to_json(value: object) -> bytes:
 
 
 def join(tree: Any, counts: Counter[Cause]) -> bytes:
-    """JSON of dicts, lists and plain values with parts among them; bytes of the parts are added to `counts`."""
+    """JSON of dicts, lists and plain values with parts, and tuples of parts, among them; bytes of the parts are added to `counts`."""
     match tree:
         case Part():
             counts[tree.cause] += len(tree.raw)
             return tree.raw
         case dict():
             return b"{" + b",".join(to_json(key) + b":" + join(tree[key], counts) for key in tree) + b"}"
+        case tuple():  # what follows each other without anything in between
+            return b"".join(join(one, counts) for one in tree)
         case list():
             return b"[" + b",".join(join(one, counts) for one in tree) + b"]"
         case _:
