@@ -44,6 +44,7 @@ class Generation:
         self._due_s = None if request.deadline_s is None else monotonic() + request.deadline_s
         self._last: Row | None = None
         self._is_first = True
+        self._is_over = False
 
     @property
     def seed(self) -> int:
@@ -85,8 +86,8 @@ class Generation:
         if self.request.lenses is not None and self.request.lenses.prompt:
             self.prompt_events += [reader.event(row) for row in rows if not row.predicts]
 
-    def draw(self, logits_V: torch.Tensor, reader: Reader | None, room: int) -> Finish | None:
-        """Draw a token from logits in fp32 and tell of it; how the request ends, if it ends. `room`: tokens left."""
+    def draw(self, logits_V: torch.Tensor, reader: Reader | None, room: int) -> Chunk:
+        """Draw a token from logits in fp32: what there is to tell. `room`: tokens that the sequence may yet have."""
         self.is_prompt = False
         token = self._sampler.draw(logits_V)
         self.drawn.append(token)
@@ -112,24 +113,30 @@ class Generation:
             finish = "rule"
         elif len(self.drawn) >= self.request.max_new_tokens or room <= 1:
             finish = "length"
-        self._tell(chunk, finish)
-        return finish
+        return self._chunk(chunk, finish)
 
-    def end(self, finish: Finish, detail: str = "") -> None:
-        """End it where it is."""
-        self._tell(Chunk(detail=detail), finish)
+    def end(self, finish: Finish, detail: str = "") -> Chunk:
+        """The last chunk of a request that ends where it is."""
+        return self._chunk(Chunk(detail=detail), finish)
 
-    def _tell(self, chunk: Chunk, finish: Finish | None) -> None:
+    def tell(self, chunk: Chunk) -> None:
+        """Hand a chunk to the reader, and nothing after the last one."""
+        if not self._is_over:
+            self._is_over = chunk.finish is not None
+            self.stream.put(chunk)
+
+    def _chunk(self, chunk: Chunk, finish: Finish | None) -> Chunk:
         if self._is_first:
             self._is_first = False
             chunk.prompt_events = tuple(self.prompt_events)
-        if finish is not None:
-            if not self._text.is_stopped:
-                chunk.text += self._text.rest()
-            chunk.finish = finish
-            if finish == "rule" and chunk.event is not None:
-                chunk.detail = "; ".join(str(met.rule) for met in chunk.event.stopped_by)
-            chunk.usage = Usage(
-                len(self.request.token_ids), self._kept, len(self.drawn), self.stream.dropped_events
-            )
-        self.stream.put(chunk)
+        if finish is None:
+            return chunk
+        if not self._text.is_stopped:
+            chunk.text += self._text.rest()
+        chunk.finish = finish
+        if finish == "rule" and chunk.event is not None:
+            chunk.detail = "; ".join(str(met.rule) for met in chunk.event.stopped_by)
+        chunk.usage = Usage(
+            len(self.request.token_ids), self._kept, len(self.drawn), self.stream.dropped_events
+        )
+        return chunk

@@ -1,7 +1,7 @@
 """Drawing tokens as `generate` draws them, each request with a random state of its own.
 
-transformers' own warpers shape the distribution, in the order in which `generate` applies them. A request's draws depend
-on its seed and its logits alone, not on who else is served.
+transformers' own warpers shape the distribution, in the order in which `generate` applies them. A request's draws
+depend on its seed and its logits alone, not on who else is served.
 
 Shapes: V tokens of the vocabulary.
 """

@@ -267,17 +267,17 @@ class Scheduler:
         with self._changed:
             while not self._closing and not self._has_work():
                 self._changed.wait(_IDLE_S)
-                if any(session.slot >= 0 or session.parked for session in self._sessions.expired()):
-                    break
+                if self._waiting or self._paused or self._sessions.expired():
+                    break  # somebody may have left, or be late
             return not self._closing
 
     def _has_work(self) -> bool:
         return bool(
             self._live
             or self._prefilling
-            or self._waiting
+            or (self._waiting and self._free_slots())
             or self._joined.waiting
-            or any(one.stream.cancelled or one.stream.has_room or one.is_due for one in self._paused)
+            or any(one.stream.cancelled or one.stream.has_room for one in self._paused)
         )
 
     def _step(self) -> None:
@@ -357,12 +357,13 @@ class Scheduler:
     def _draw(self, generation: Generation, logits_V: torch.Tensor) -> None:
         was_prompt = generation.is_prompt
         room = self.config.max_context - self._slots.lengths[generation.slot]
-        finish = generation.draw(logits_V, self._reader, room)
+        chunk = generation.draw(logits_V, self._reader, room)
         self._tokens += 1
-        if finish is not None:
+        if chunk.finish is not None:
             self._leave(generation)
         elif was_prompt:
             self._join(generation)
+        generation.tell(chunk)  # last: who reads that it is over may begin the next turn at once
 
     # Who is where.
 
@@ -417,11 +418,16 @@ class Scheduler:
                     self._waiting[client] = queue  # behind the others
                 self._seat(generation, slot)
 
+    def _free_slots(self) -> bool:
+        """Whether somebody who waits can be seated."""
+        heads = (queue[0].session for queue in self._waiting.values())
+        has_own = any(session is not None and session.slot >= 0 for session in heads)
+        return has_own or None in self._owners or self._sessions.sleepiest() is not None
+
     def _free_slot(self) -> int | None:
         """A free slot; where there is none, of a session that is parked for it."""
-        for slot in range(self._live, len(self._owners)):
-            if self._owners[slot] is None:
-                return slot
+        if None in self._owners:
+            return self._owners.index(None)
         session = self._sessions.sleepiest()
         if session is None:
             return None
@@ -475,28 +481,32 @@ class Scheduler:
 
     def _finish(self, generation: Generation, finish: Finish, detail: str = "") -> None:
         """End a request before its time, wherever it is."""
-        generation.end(finish, detail)
-        self._leave(generation)
+        self._leave(generation, is_whole=finish != "error")
+        generation.tell(generation.end(finish, detail))
 
-    def _leave(self, generation: Generation) -> None:
-        """The request is over: its slot is its session's, or free."""
+    def _leave(self, generation: Generation, *, is_whole: bool = True) -> None:
+        """The request is over: its slot is its session's, or free; a session that is not whole is over as well."""
         if generation.slot < 0:
             self._leave_queue(generation)
             return
         if generation in self._prefilling:
             self._prefilling.remove(generation)
-            self._give_up(generation)  # half a prompt is nothing to go on from
+            is_whole = False  # half a prompt is nothing to go on from
         elif generation in self._paused:
             self._paused.remove(generation)
         elif generation.slot < self._live:
             self._part(generation)
         slot, session = generation.slot, generation.session
         generation.slot = -1
-        if session is not None and session.is_busy:
+        if session is not None and is_whole:
             self._keep(session, generation, slot)
-        else:
-            self._owners[slot] = None
-            self._slots.free(slot)
+            return
+        self._owners[slot] = None
+        self._slots.free(slot)
+        if session is not None:
+            with self._changed:
+                session.is_busy, session.slot = False, -1
+                self._sessions.drop(session)
 
     def _leave_queue(self, generation: Generation) -> None:
         with self._changed:
@@ -519,14 +529,6 @@ class Scheduler:
             session.is_busy, session.used_s = False, monotonic()
             self._owners[slot] = session
 
-    def _give_up(self, generation: Generation) -> None:
-        """A turn ended inside its prompt: its session is over, since what it holds is neither before nor after."""
-        session = generation.session
-        if session is not None:
-            with self._changed:
-                session.is_busy, session.slot = False, -1
-                self._sessions.drop(session)
-
     def _end_all(self) -> None:
         detail = self.failure or "the server closes"
         left = [owner for owner in self._owners if isinstance(owner, Generation)]
@@ -535,4 +537,4 @@ class Scheduler:
                 left += waiting
             self._waiting.clear()
         for generation in left:
-            generation.end("error", detail)
+            generation.tell(generation.end("error", detail))

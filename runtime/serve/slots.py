@@ -6,8 +6,8 @@
 
 A forward over the slots a ... b writes at each one's own length and reads all up to the longest; what lies beyond a
 sequence's length is masked. Whoever goes changes places with the last of the first B. It looks to a transformers model
-like its cache. transformers' own continuous batching was measured first: on two cores one request took 1.2 to 2 times as
-long as `generate`, 200 took 9 to 11 times as long as here, and it has no sessions.
+like its cache. transformers' own continuous batching was measured first: on two cores one request took 1.2 to 2 times
+as long as `generate`, 200 took 9 to 11 times as long as here, and it has no sessions.
 
 Memory is taken from the system when it is first written, and is at most `bytes_for` of the whole.
 
@@ -55,7 +55,7 @@ class Slots:
         return width * slots * length
 
     def begin(self, first: int, count: int, tokens: int) -> tuple[torch.Tensor, Any]:
-        """The next forward takes `tokens` of each of `count` slots from `first` on: its position ids `[B, T]` and mask."""
+        """Position ids `[B, T]` and mask of a forward that takes `tokens` of each of `count` slots from `first` on."""
         lengths = self.lengths[first : first + count]
         self._first, self._tokens, self._longest = first, tokens, max(lengths) + tokens
         start_B = torch.tensor(lengths, device=self._device)
@@ -65,8 +65,9 @@ class Slots:
             return position_BT, self._masks(None, None)
         back = position_BT[:, :, None] - torch.arange(self._longest, device=self._device)
         seen = (back >= 0)[:, None]
-        is_near = self._window is None or self._longest <= self._window
-        return position_BT, self._masks(seen, seen if is_near else seen & (back < self._window)[:, None])
+        if self._window is None or self._longest <= self._window:
+            return position_BT, self._masks(seen, seen)
+        return position_BT, self._masks(seen, seen & (back < self._window)[:, None])
 
     def _masks(self, full: torch.Tensor | None, sliding: torch.Tensor | None) -> Any:
         """As the model takes them: by kind of layer, where it has kinds."""

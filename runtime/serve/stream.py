@@ -24,9 +24,13 @@ class Stream:
     """One reader's chunks. Made in the reader's event loop; `put` is for the engine's thread."""
 
     def __init__(
-        self, policy: EventPolicy = "block", is_loud: Callable[[Event], bool] = lambda _: False
+        self,
+        policy: EventPolicy = "block",
+        is_loud: Callable[[Event], bool] = lambda _: False,
+        wake: Callable[[], None] = lambda: None,
     ) -> None:
-        self._policy, self._is_loud = policy, is_loud
+        """`is_loud` says which events are never dropped; `wake` is called when there is room again, or nobody reads."""
+        self._policy, self._is_loud, self._wake = policy, is_loud, wake
         self._chunks: deque[Chunk] = deque()
         self._lock = Lock()
         self._loop = asyncio.get_running_loop()
