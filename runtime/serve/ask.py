@@ -120,6 +120,12 @@ class CompletionBody(_Generation):
     suffix: None = None
 
     @property
+    def text_or_ids(self) -> str | list[int]:
+        """The prompt."""
+        first = self.prompt[0] if self.prompt else ""
+        return first if isinstance(first, str) and isinstance(self.prompt, list) else self.prompt  # type: ignore[return-value]
+
+    @property
     def alternatives(self) -> int | None:
         """As the engine takes it."""
         return self.logprobs

@@ -37,6 +37,7 @@ class _Turn:
 class Conversation:
     """One session between its turns."""
 
+    id: str
     kind: Kind
     turns: tuple[_Turn, ...] = ()
     """The last one that is known to have been read, and the one that came after it, if any."""
@@ -48,6 +49,8 @@ class NextTurn:
     """What a session is to read next."""
 
     token_ids: tuple[int, ...]
+    before: int
+    """Tokens that the session has already."""
     turns: tuple[_Turn, ...]
     """Of the conversation, once it was taken in."""
 
@@ -65,7 +68,7 @@ class Conversations:
     def take(self, id: str, kind: Kind) -> Conversation:
         """The conversation of a session, for a turn of its own; raises SessionNotFound, SessionBusy, PromptError."""
         self._session_tokens(id)
-        one = self._by_id.setdefault(id, Conversation(kind))
+        one = self._by_id.setdefault(id, Conversation(id, kind))
         self._by_id.move_to_end(id)
         while len(self._by_id) > self._most:
             self._by_id.popitem(last=False)
@@ -84,20 +87,20 @@ class Conversations:
         """The session is over."""
         self._by_id.pop(id, None)
 
-    async def next_text(self, id: str, prompt: str | Sequence[int]) -> NextTurn:
+    async def next_text(self, one: Conversation, prompt: str | Sequence[int]) -> NextTurn:
         """A turn that appends a text, or token ids, to what is there."""
-        before = self._session_tokens(id)
+        before = self._session_tokens(one.id)
         if not isinstance(prompt, str):
             ids = list(prompt)
         elif before:
             ids = await self._tokens.encode(prompt, special=False)
         else:
             ids = await self._tokens.prompt(prompt)
-        return NextTurn(tuple(ids), (_Turn((), "", len(before) + len(ids)),))
+        return NextTurn(tuple(ids), len(before), (_Turn((), "", len(before) + len(ids)),))
 
-    async def next_chat(self, id: str, one: Conversation, new: Sequence[dict[str, str]]) -> NextTurn:
+    async def next_chat(self, one: Conversation, new: Sequence[dict[str, str]]) -> NextTurn:
         """A turn that appends messages; raises PromptError where the template does not go on from what there is."""
-        before = self._session_tokens(id)
+        before = self._session_tokens(one.id)
         known = next((turn for turn in reversed(one.turns) if turn.tokens <= len(before)), None)
         if known is None:
             rest = rendered = await self._tokens.chat_text(new)
@@ -109,7 +112,7 @@ class Conversations:
             rest = _rest(rendered, known.rendered, answer)
         ids = await self._tokens.encode(rest, special=False)
         turn = _Turn(messages, rendered, len(before) + len(ids))
-        return NextTurn(tuple(ids), (turn,) if known is None else (known, turn))
+        return NextTurn(tuple(ids), len(before), (turn,) if known is None else (known, turn))
 
 
 _NAMES: dict[Kind, str] = {"text": "completions", "chat": "chats"}

@@ -6,7 +6,7 @@ An event of server-sent events is one `data:` line and has no name: names of our
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -96,16 +96,26 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, messages: AsyncGenerator[tuple[bytes, Counts], None], ledger: Ledger) -> None:
+    def __init__(
+        self,
+        messages: AsyncGenerator[tuple[bytes, Counts], None],
+        ledger: Ledger,
+        on_end: Callable[[], None],
+    ) -> None:
         super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         # Response counts the body that it was made with.
         del self.headers["content-length"]
-        self._messages, self._ledger = messages, ledger
+        self._messages, self._ledger, self._on_end = messages, ledger, on_end
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send what comes until it ends, or the client has gone."""
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        await while_here(receive, self._write(send))
+        try:
+            await send(
+                {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+            )
+            await while_here(receive, self._write(send))
+        finally:  # here, because a generator that was never begun has no end either
+            self._on_end()
 
     async def _write(self, send: Send) -> None:
         async with aclosing(self._messages) as messages:  # told at once when the client has gone
