@@ -106,7 +106,9 @@ class Slots:
     def resume(self, slot: int, parked: Parked) -> None:
         """Put back what `park` gave, into any slot."""
         for memories, kept in zip((self._keys, self._values), parked, strict=True):
-            for layer, tensor in zip(sorted(memories), kept, strict=True):
+            for layer, tensor in zip(
+                sorted(memories), kept, strict=False
+            ):  # none before anything was written
                 memories[layer][slot, :, : tensor.shape[1]] = tensor
         self.lengths[slot] = parked[0][0].shape[1] if parked[0] else 0
 
@@ -133,6 +135,14 @@ class Slots:
     def get_seq_length(self, layer: int = 0) -> int:
         """Tokens before this forward, of the longest sequence in it."""
         return self._longest - self._tokens
+
+    def get_query_offset(self, layer: int = 0) -> int:
+        """As `get_seq_length`."""
+        return self.get_seq_length(layer)
+
+    def get_mask_sizes(self, tokens: int, layer: int = 0) -> tuple[int, int]:
+        """How many keys there are to mask, and the place of the first."""
+        return self._longest, 0
 
     def _memory(self, like_BHTD: torch.Tensor) -> torch.Tensor:
         shape = self._count, like_BHTD.shape[1], self._length, like_BHTD.shape[3]
