@@ -42,7 +42,9 @@ def bind(host: str, port: int) -> socket.socket:
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
     except (OSError, UnicodeError) as error:
-        raise ConfigError(f"host {host!r} is no address of this machine; give one, such as 127.0.0.1") from error
+        raise ConfigError(
+            f"host {host!r} is no address of this machine; give one, such as 127.0.0.1"
+        ) from error
     bound = socket.socket(family, kind, protocol)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -58,7 +60,9 @@ def bind(host: str, port: int) -> socket.socket:
 class Server:
     """One app on one socket. `run` serves until it is told to end and has told all who are served."""
 
-    def __init__(self, app: FastAPI, service: Service, bound: socket.socket, *, grace_s: float = 10.0) -> None:
+    def __init__(
+        self, app: FastAPI, service: Service, bound: socket.socket, *, grace_s: float = 10.0
+    ) -> None:
         self._service, self._bound, self._grace_s = service, bound, grace_s
         ledger = service.ledger
 
