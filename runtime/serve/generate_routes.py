@@ -179,6 +179,10 @@ async def _begin(service: Service, asked: _Asked, address: str) -> _Running:
 def _request(service: Service, body: Body, token_ids: Sequence[int], kept: int, address: str) -> Request:
     """As the engine takes it; raises PromptError, ConfigError for what is beyond the limits."""
     limits = service.limits
+    if token_ids and max(token_ids) >= service.vocabulary:
+        raise PromptError(
+            f"the prompt has the token id {max(token_ids)}, the host's vocabulary ends at {service.vocabulary - 1}"
+        )
     if len(token_ids) > limits.prompt_tokens:
         raise PromptError(
             f"the prompt has {len(token_ids):,} tokens, {limits.prompt_tokens:,} are allowed; shorten it"
