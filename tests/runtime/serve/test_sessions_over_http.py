@@ -106,11 +106,12 @@ def test_a_session_has_one_turn_at_a_time(chatty: Served) -> None:
     session = opened(chatty)
     body = {"messages": [user("the dog")], "session": session, "max_tokens": 80, "stream": True}
     with chatty.http.stream("POST", "/v1/chat/completions", json=body) as running:
-        next(running.iter_lines())
+        lines = running.iter_lines()
+        next(lines)
         answer = chatty.http.post("/v1/chat/completions", json=body)
         assert answer.status_code == 409
         assert answer.json()["error"]["code"] == "session_busy"
-        running.read()
+        assert list(lines)[-2:] == ["data: [DONE]", ""]
 
 
 def test_a_turn_that_was_cut_off_is_gone_on_from(chatty: Served) -> None:
