@@ -19,6 +19,7 @@ from runtime.commands.doctor import doctor
 from runtime.commands.record import record
 from runtime.commands.replay import replay
 from runtime.commands.scan import scan
+from runtime.commands.serve import serve
 from runtime.commands.train import measure, train
 from runtime.commands.watch import watch
 
@@ -31,7 +32,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="See which concepts are active inside a language model while it writes.",
 )
-for command in (watch, record, replay, diff, scan, train, doctor):
+for command in (watch, serve, record, replay, diff, scan, train, doctor):
     app.command()(command)
 pack_app = typer.Typer(
     help="Look at lens packs, share them, and make them out of others: import, convert, subset, compare."

@@ -112,23 +112,32 @@ def _token_ids(tokenizer: Any, prompt: Prompt) -> list[int]:
         # verbose: the context is checked by us, against the model.
         ids = tokenizer(prompt, verbose=False)["input_ids"]
     else:
-        messages = [dict(message) for message in prompt]
-        if not any(str(message.get("content") or "").strip() for message in messages):
-            raise PromptError("the prompt is a chat without text; give at least one message with content")
-        if getattr(tokenizer, "chat_template", None) is None:
-            raise PromptError("the host's tokenizer has no chat template; give the prompt as plain text")
-        from jinja2 import TemplateError  # torch requires jinja2; slow to import, and few prompts are chats
-
-        try:
-            text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-        except (TemplateError, ValueError, KeyError, TypeError) as error:
-            raise PromptError(
-                f"the chat template refuses the messages ({one_line(error)}); change them"
-            ) from error
+        text = chat_text(tokenizer, prompt)
         ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
     if not ids:
         raise PromptError("the prompt has no tokens; give some text to go on from")
     return list(ids)
+
+
+def chat_text(tokenizer: Any, messages: Sequence[Mapping[str, str]]) -> str:
+    """The messages of a chat as the tokenizer's template writes them, up to where the answer begins.
+
+    Special tokens are in it: tokenise it without adding any. Raises PromptError.
+    """
+    said = [dict(message) for message in messages]
+    if not any(str(message.get("content") or "").strip() for message in said):
+        raise PromptError("the prompt is a chat without text; give at least one message with content")
+    if getattr(tokenizer, "chat_template", None) is None:
+        raise PromptError("the host's tokenizer has no chat template; give the prompt as plain text")
+    from jinja2 import TemplateError  # torch requires jinja2; slow to import, and few prompts are chats
+
+    try:
+        text: str = tokenizer.apply_chat_template(said, add_generation_prompt=True, tokenize=False)
+    except (TemplateError, ValueError, KeyError, TypeError) as error:
+        raise PromptError(
+            f"the chat template refuses the messages ({one_line(error)}); change them"
+        ) from error
+    return text
 
 
 def _events(

@@ -71,12 +71,12 @@ class Stream:
         """Chunks until the last one, which has `finish`. Leaving early cancels the request."""
         try:
             while True:
-                await self._arrived.wait()
-                self._arrived.clear()
                 while (chunk := self._take()) is not None:
                     yield chunk
                     if chunk.finish is not None:
                         return
+                await self._arrived.wait()
+                self._arrived.clear()
         finally:
             self.cancel()
 
