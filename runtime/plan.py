@@ -31,7 +31,7 @@ class GenerationPlan:
     pads: bool = True
     """Whether there is a token that sequences which have ended go on with."""
     settings: Mapping[str, Setting] = field(default_factory=dict)
-    """The settings of `generate` that are not transformers' defaults, as it resolved them: `temperature` and so on."""
+    """What `generate` goes by, as it resolved it, defaults included: `temperature` and so on."""
 
     @property
     def prompt_length(self) -> int:

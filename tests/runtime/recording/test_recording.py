@@ -82,7 +82,7 @@ def _same_call(a: object, b: object) -> bool:
     return False
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     script=st.fixed_dictionaries(
         {

@@ -73,7 +73,7 @@ def script(told: dict[str, Any]) -> Script:
     return fed(**{**told, "hidden_size": 16, "ends": told["ends"][:sequences]})
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     told=scripts, config=configs, action=st.sampled_from(["mark", "stop", None]), bound=st.floats(0.1, 0.9)
 )
@@ -100,7 +100,7 @@ def test_events_are_those_recorded_and_rows_give_them_again(
     assert contents(score_again(recording, packs[0])) == contents(events)
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(told=scripts, config=configs)
 def test_another_pack_says_what_it_says_live(
     packs: list[LensPack], tmp_path: Path, told: dict[str, Any], config: dict[str, Any]
