@@ -43,7 +43,7 @@ from runtime.training.null_texts import GCIDE, MANUAL, gcide, manual
 
 Record = dict[str, Any]
 
-TEXTS, QUICK_TEXTS = 6000, 300
+TEXTS, QUICK_TEXTS = 4000, 300
 BUDGETS = (1.0, 5.0, 20.0, 100.0)
 COMPARISONS = ("both kinds", "one kind", "another kind")
 
