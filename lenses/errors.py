@@ -93,6 +93,10 @@ class ServerFull(PhoropterError):
         self.retry_after_s = retry_after_s
 
 
+class EngineFailed(PhoropterError):
+    """A server's engine has ended by itself; nobody is served any more."""
+
+
 class SessionNotFound(PhoropterError):
     """No session has this id: it never was, or is over."""
 

@@ -1,6 +1,6 @@
 """The HTTP side of a server, put together: routes, what stands before them, and what they say of themselves.
 
-    request ──▶ Counted ──▶ token or localhost ──▶ rate ──▶ body ──▶ routes ──▶ engine
+request ──▶ Counted ──▶ token or localhost ──▶ rate ──▶ body ──▶ routes ──▶ engine
 """
 
 import asyncio
@@ -49,11 +49,11 @@ def make_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        beside = asyncio.create_task(_look_after(service))
+        service.later(_try(service))
+        service.later(_look_after(service))
         try:
             yield
         finally:
-            beside.cancel()
             service.close()
 
     app = FastAPI(
@@ -84,9 +84,12 @@ def make_app(
     return app, service
 
 
-async def _look_after(service: Service) -> None:
-    """Try the known text, then look at the engine's progress once a second, so that a stall is seen for what it is."""
+async def _try(service: Service) -> None:
     service.readiness = await try_known(service.scheduler)
+
+
+async def _look_after(service: Service) -> None:
+    """Look at the engine's progress once a second: how long it stands still is how long it was seen to."""
     while True:
         service.health.problem()
         await asyncio.sleep(1.0)

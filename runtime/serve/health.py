@@ -75,7 +75,9 @@ async def try_known(scheduler: Scheduler) -> Readiness:
     except PhoropterError as error:
         return Readiness(False, one_line(error))
     if missing := len(known.logits.keys() - now.keys()):
-        return Readiness(False, f"{missing} of {len(known.logits)} known scores did not come: {said or 'not scored'}")
+        return Readiness(
+            False, f"{missing} of {len(known.logits)} known scores did not come: {said or 'not scored'}"
+        )
     off, allowed = _difference(known, now), tolerance(model, known)
     said = f"{len(known.logits)} recorded logits, {off:.0e} off at the most, {allowed:.0e} allowed"
     return Readiness(off <= allowed, said)

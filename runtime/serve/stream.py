@@ -56,7 +56,10 @@ class Stream:
             self._chunks.append(chunk)
             if self._policy == "drop-oldest":
                 self._thin()
-        self._loop.call_soon_threadsafe(self._arrived.set)
+        try:
+            self._loop.call_soon_threadsafe(self._arrived.set)
+        except RuntimeError:  # the reader's loop is closed: nobody will take it
+            self.cancelled = True
 
     def cancel(self) -> None:
         """The reader leaves; idempotent."""
