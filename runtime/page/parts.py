@@ -1,5 +1,7 @@
 """What every page is put together with: places in a template, and JSON that cannot end or open an element."""
 
+import base64
+import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -28,23 +30,41 @@ def read(name: str) -> str:
 
 
 def page(
-    main: str, *, title: str, styles: Sequence[str], scripts: Sequence[str], contents: object, **parts: str
+    main: str,
+    *,
+    title: str,
+    styles: Sequence[str],
+    scripts: Sequence[str],
+    contents: object,
+    asks: bool = False,
+    **parts: str,
 ) -> str:
     """A page: the shell around the file `main`, with `title` in HTML; `parts` are put into `main`.
 
-    `styles` and `scripts` name files too; `shared.js` stands before the scripts. With a `policy` among the parts the
-    page has that content security policy, else one that refuses every request.
+    `styles` and `scripts` name files too; `shared.js` stands before the scripts. The page's content security policy
+    refuses every request; where the page `asks`, all but those to the server that it came from.
     """
     style = "".join(map(read, styles))
     script = "".join(map(read, ("shared.js", *scripts)))
     return filled(
         read("shell.html"),
         {
-            "policy": parts.pop("policy", _CLOSED),
+            "policy": _asking(style, script) if asks else _CLOSED,
             "title": title,
             "style": style,
             "main": filled(read(main), parts),
             "data": embedded_json(contents),
             "script": script,
         },
+    )
+
+
+def _asking(style: str, script: str) -> str:
+    """A policy for these two elements of the shell, each known by its hash."""
+    style_hash, script_hash = (
+        base64.b64encode(hashlib.sha256(f"\n{text}\n".encode()).digest()).decode() for text in (style, script)
+    )
+    return (
+        f"default-src 'none'; style-src 'sha256-{style_hash}'; script-src 'sha256-{script_hash}'; "
+        "connect-src 'self'; form-action 'none'; base-uri 'none'"
     )

@@ -286,9 +286,7 @@ def test_it_refers_to_nothing_outside(watched: Watched) -> None:
 
 def test_the_script_makes_no_markup_of_text() -> None:
     here = files("runtime.page")
-    script = "".join(
-        file.read_text(encoding="utf-8") for file in here.iterdir() if file.name.endswith(".js")
-    )
+    script = "".join(file.read_text(encoding="utf-8") for file in here.iterdir() if file.name.endswith(".js"))
     assert not re.search(
         r"innerHTML|outerHTML|insertAdjacent|document\.write|\beval\b|new Function|srcdoc", script
     )
