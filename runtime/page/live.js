@@ -21,6 +21,7 @@
   const isChat = () => $("composer").elements.manner.value === "chat";
 
   function saySettings() {
+    $("prompt").placeholder = isChat() ? "What do you say?" : "How does the text begin?";
     const { max_tokens, temperature, seed, alarm_budget, rules } = settings();
     $("settings-button").textContent = [
       plural(max_tokens ?? 0, "token", "tokens"),
@@ -148,9 +149,8 @@
 
   async function contentsOf(file) {
     if (!/\.html?$/i.test(file.name)) return server.json("page/recording", { body: file });
-    // What is parsed so is inert: no script of it runs, and nothing that it names is loaded.
-    const block = new DOMParser().parseFromString(await file.text(), "text/html").getElementById("data");
-    return JSON.parse(block?.textContent ?? "null");
+    const block = (await file.text()).match(/<script type="application\/json" id="data">([^<]*)<\/script>/); // JSON without `<`
+    return JSON.parse(block?.[1] ?? "null");
   }
 
   async function openFile(file) {

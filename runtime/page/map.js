@@ -4,7 +4,7 @@
 
    Countries are laid out as a squarified treemap (Bruls, Huizing, van Wijk): rows along the shorter side, each as long
    as that makes its cells squarer. */
-const GAP = 3, TITLE = 19, LEAST = 7;
+const GAP = 3, TITLE = 19, LEAST = 7, LETTER = 5.9; // pixels
 
 /* A probability of 1/2 is nothing remarkable among some hundreds of lenses: a lamp is bright near 1 alone. */
 const glow = (p) => (Number.isNaN(p) ? 0 : p ** 8);
@@ -38,7 +38,7 @@ function makeMap(view) {
   let size = "";
 
   const bySize = (members) => [...members].sort((a, b) => view.concepts.below[b] - view.concepts.below[a] || a - b);
-  const weight = (concept) => (1 + view.concepts.below[concept]) ** 0.7;
+  const weight = (concept) => (1 + view.concepts.below[concept]) ** 0.65;
   const place = (element, box) => {
     for (const [name, value] of [["left", box.x], ["top", box.y], ["width", box.width], ["height", box.height]]) element.style.setProperty(name, `${value.toFixed(1)}px`);
     return element;
@@ -47,11 +47,13 @@ function makeMap(view) {
   function cell(concept, className, box) {
     const { concepts } = view;
     const isBranch = concepts.children[concept].length > 0;
-    const hasRoom = box.width > 30 && box.height > 15;
+    const name = concepts.names[concept], room = Math.floor((box.width - 8) / LETTER);
+    const fits = name.length <= room, wraps = !fits && box.height > 30 && Math.max(...name.split(" ").map((word) => word.length)) <= room;
+    const isNamed = box.height > 13 && (fits || wraps || room > 3);
     const element = make("button", {
       type: "button", tabIndex: -1, className: `${className}${concepts.trust(concept)}`, style: { "--c": concepts.colour(concept) },
       data: isBranch ? { walk: concept, place: concept } : { concept, place: concept },
-    }, ...(hasRoom ? [make("span", { className: "label" }, concepts.names[concept])] : []));
+    }, ...(isNamed ? [make("span", { className: wraps ? "label wraps" : "label" }, name)] : []));
     if (!isBranch) element.setAttribute("aria-pressed", view.state.tracks.includes(concept));
     cells.push([concept, element, -1]);
     return element;

@@ -38,7 +38,7 @@ function makeSide(view) {
     if (word === null) {
       $("side-kicker").textContent = "Over the whole text";
       $("side-title").textContent = "What was active";
-      $("side-said").textContent = `Words at which a concept is among the most specific, from ${concepts.tintFrom.toFixed(2)}; in the hierarchy, its peak and these words. Choose a word to see its own.`;
+      $("side-said").textContent = !run.words.length ? "" : `Words at which a concept is among the most specific, from ${concepts.tintFrom.toFixed(2)}; in the hierarchy, its peak and these words. Choose a word to see its own.`;
       return;
     }
     const event = word.event;
