@@ -24,6 +24,9 @@ HEAD_BYTES = 64 * 2**10
 """Of a request's head at the most; who sends more is cut off."""
 KEEP_ALIVE_S = 75
 """How long a connection without a request is kept: longer than clients keep theirs, so that they close it."""
+SEND_BYTES = 128 * 2**10
+"""What the system may hold of a connection's answers: left alone it takes megabytes, thousands of messages, from a
+generation whose reader has stopped reading, and nobody would know."""
 _LOOK_S = 0.25
 
 
@@ -47,6 +50,7 @@ def bind(host: str, port: int) -> socket.socket:
         ) from error
     bound = socket.socket(family, kind, protocol)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BYTES)  # of its connections too
     try:
         bound.bind(address)
     except OSError as error:
