@@ -25,7 +25,7 @@ LEVELS = [
     {"runtime.flow", "runtime.screen", "runtime.wording"},
     {"runtime.frame"},
     {"runtime.display", "runtime.packs", "runtime.environment"},
-    {"runtime.doctor", "runtime.page", "runtime.scan"},
+    {"runtime.doctor", "runtime.page", "runtime.scan", "runtime.recording"},
     {"runtime.training", "runtime.serve"},
     {"runtime.commands"},
     {"runtime.cli"},

@@ -13,8 +13,7 @@ import html
 from collections.abc import Sequence
 
 from runtime.alarms import Alarms
-from runtime.monitor import Monitor
-from runtime.page.contents import page_contents
+from runtime.page.contents import Shown, page_contents
 from runtime.page.parts import VIEW, filled, page, read
 from runtime.session import Pace
 from runtime.transcript import Transcript
@@ -22,7 +21,7 @@ from runtime.wording import visible
 
 
 def format_page(
-    monitor: Monitor,
+    shown: Shown,
     transcript: Transcript,
     *,
     title: str | None = None,
@@ -31,7 +30,7 @@ def format_page(
     tracks: Sequence[str] = (),
     alarms: Alarms | None = None,
 ) -> str:
-    """The page of one sequence, as text to be stored as UTF-8.
+    """The page of one sequence that a monitor saw, or a recording tells of, as text to be stored as UTF-8.
 
         transcript = Transcript.of(tokenizer, monitor.events)
         Path("out.html").write_text(format_page(monitor, transcript), encoding="utf-8")
@@ -42,9 +41,9 @@ def format_page(
     Where `alarms` counted those of the run, words that raised any are marked and say which. Raises ConceptNotFound.
     """
     if title is None:
-        title = f"{monitor.pack.config.host.id} · {monitor.pack.name}"
+        title = f"{shown.pack.config.host.id} · {shown.pack.name}"
     contents = page_contents(
-        monitor, transcript, title=title, pace=pace, facts=facts, tracks=tracks, alarms=alarms
+        shown, transcript, title=title, pace=pace, facts=facts, tracks=tracks, alarms=alarms
     )
     return page(
         "run.html",

@@ -137,7 +137,5 @@ class Generation:
         chunk.finish = finish
         if finish == "rule" and chunk.event is not None:
             chunk.detail = "; ".join(str(met.rule) for met in chunk.event.stopped_by)
-        chunk.usage = Usage(
-            self._prompt_tokens, self._kept, len(self.drawn), self.stream.dropped_events
-        )
+        chunk.usage = Usage(self._prompt_tokens, self._kept, len(self.drawn), self.stream.dropped_events)
         return chunk

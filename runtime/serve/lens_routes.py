@@ -30,6 +30,7 @@ _STATES: dict[str, Any] = {
         },
     }
 }
+_LARGEST = 1e18
 _DTYPES = {"float32": "<f4", "float16": "<f2"}
 
 
@@ -130,6 +131,8 @@ def _states(content_type: str, raw: bytes, service: Service) -> Floats:
         raise Refusal(415, said, code="unsupported_media_type")
     if len(states_RD) > most:
         raise ConfigError(f"{len(states_RD):,} states are sent, {most:,} are allowed; send less at a time")
+    if np.abs(states_RD).max() > _LARGEST:
+        raise ConfigError(f"states hold numbers beyond {_LARGEST:g}, whose squares overflow; leave those rows out")
     return states_RD
 
 

@@ -66,7 +66,9 @@ def test_a_chat_without_a_template_is_refused(pack: Any) -> None:
     from runtime.host import Host
 
     with serving(pack, host=Host(hosts.gemma3(), tokenizer, "tiny/host", None)) as served:
-        with pytest.raises(openai.BadRequestError, match="has no chat template; give the prompt as plain text"):
+        with pytest.raises(
+            openai.BadRequestError, match="has no chat template; give the prompt as plain text"
+        ):
             chat(served)
         assert complete(served).choices[0].text
 
@@ -149,7 +151,11 @@ def test_lenses_of_a_stream_are_those_of_a_whole_answer(served: Served) -> None:
 
 
 def test_vectors_are_all_logits_in_the_order_of_the_ids(served: Served) -> None:
-    told = complete(served, extra_body={"lenses": {"show": 100, "vectors": True}}).choices[0].model_extra["lenses"]
+    told = (
+        complete(served, extra_body={"lenses": {"show": 100, "vectors": True}})
+        .choices[0]
+        .model_extra["lenses"]
+    )
     for entry in told["content"]:
         logits_N = np.frombuffer(base64.b64decode(entry["vector"]), "<f2")
         named = dict(zip(told["concepts"], logits_N.tolist(), strict=True))
@@ -165,7 +171,9 @@ def test_nothing_of_lenses_is_told_to_who_did_not_ask(served: Served) -> None:
 
 
 def test_a_rule_stops_it_and_says_so(served: Served) -> None:
-    concept = next(c.id for i, c in enumerate(served.service.pack.hierarchy) if served.service.pack.heads.calibrated[i])
+    concept = next(
+        c.id for i, c in enumerate(served.service.pack.hierarchy) if served.service.pack.heads.calibrated[i]
+    )
     rule = f"{concept} > 0.0 for 2 -> stop"
     choice = complete(served, extra_body={"lenses": {"rules": [rule]}}).choices[0]
     assert choice.finish_reason == "stop"
@@ -216,8 +224,20 @@ def test_tokens_of_texts_and_chats(served: Served) -> None:
         ("completions", {"lenses": {"shown": 5}}, 400, "lenses.shown", "unknown here"),
         ("chat/completions", {"tools": []}, 400, "tools", "not supported"),
         ("chat/completions", {"messages": []}, 400, "messages", "at least 1 item"),
-        ("chat/completions", {"messages": [{"role": "cat", "content": "x"}]}, 400, "messages.0.role", "Input"),
-        ("chat/completions", {"response_format": {"type": "json_object"}}, 400, "response_format.type", "give text"),
+        (
+            "chat/completions",
+            {"messages": [{"role": "cat", "content": "x"}]},
+            400,
+            "messages.0.role",
+            "Input",
+        ),
+        (
+            "chat/completions",
+            {"response_format": {"type": "json_object"}},
+            400,
+            "response_format.type",
+            "give text",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_by_name(
@@ -233,7 +253,11 @@ def test_what_cannot_be_is_refused_by_name(
 
 
 def test_what_is_not_json_is_refused(served: Served) -> None:
-    for raw, kind in ((b'{"prompt"', "application/json"), (b"[" * 100_000, "application/json"), (b"x", "text/plain")):
+    for raw, kind in (
+        (b'{"prompt"', "application/json"),
+        (b"[" * 100_000, "application/json"),
+        (b"x", "text/plain"),
+    ):
         answer = served.http.post("/v1/completions", content=raw, headers={"content-type": kind})
         assert answer.status_code == 400
         assert answer.json()["error"]["message"]

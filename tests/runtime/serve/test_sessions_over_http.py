@@ -54,7 +54,9 @@ def test_turns_of_a_chat_are_the_chat(chatty: Served) -> None:
         assert kept.usage.prompt_tokens == whole.usage.prompt_tokens
         lenses = [one.choices[0].model_extra["lenses"] for one in (kept, whole)]
         for one, other in zip(*(told["content"] for told in lenses), strict=True):
-            assert [one[name] for name in ("token", "position")] == [other[name] for name in ("token", "position")]
+            assert [one[name] for name in ("token", "position")] == [
+                other[name] for name in ("token", "position")
+            ]
             assert [s["id"] for s in one["top"]] == [s["id"] for s in other["top"]]
         said.append({"role": "assistant", "content": whole.choices[0].message.content})
     assert kept.usage.prompt_tokens_details.cached_tokens > 10
@@ -78,16 +80,23 @@ def test_texts_of_a_session_are_appended(served: Served) -> None:
         for text in texts
     ]
     first = answers[0]["choices"][0]["text"]
-    at_once = served.http.post("/v1/completions", json={"prompt": f"the dog {first} is a cat"} | GREEDY).json()
+    at_once = served.http.post(
+        "/v1/completions", json={"prompt": f"the dog {first} is a cat"} | GREEDY
+    ).json()
     assert answers[1]["choices"][0]["text"] == at_once["choices"][0]["text"]
     assert answers[1]["usage"]["prompt_tokens"] == at_once["usage"]["prompt_tokens"]
-    assert answers[1]["usage"]["prompt_tokens_details"]["cached_tokens"] == 7  # the last one drawn was not read yet
+    assert (
+        answers[1]["usage"]["prompt_tokens_details"]["cached_tokens"] == 7
+    )  # the last one drawn was not read yet
 
 
 def test_an_unknown_session_is_refused(served: Served) -> None:
     session = opened(served)
     assert served.http.delete(f"/v1/sessions/{session}").status_code == 200
-    for path, what in (("completions", {"prompt": "the dog"}), ("chat/completions", {"messages": [user("dog")]})):
+    for path, what in (
+        ("completions", {"prompt": "the dog"}),
+        ("chat/completions", {"messages": [user("dog")]}),
+    ):
         answer = served.http.post(f"/v1/{path}", json=what | {"session": session})
         assert answer.status_code == 404
         assert answer.json()["error"]["code"] == "session_not_found"
