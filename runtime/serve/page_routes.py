@@ -1,21 +1,29 @@
-"""The page at / and what it asks for beside OpenAI's API: the lenses, and the words of a prompt.
+"""The page at / and what it asks for beside OpenAI's API: the lenses, the words of a prompt, what a recording holds.
 
 The page itself holds nothing of host or pack, so it comes without a token, and asks for one where it is wanted.
 """
 
 import asyncio
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from fastapi import APIRouter
+from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
-from lenses.errors import PromptError
-from runtime.page.contents import start_contents
+from lenses.errors import PromptError, RecordingError
+from lenses.pack import LensPack
+from runtime.page.contents import page_contents, start_contents
 from runtime.page.live import format_live_page
+from runtime.recording.recording import SUFFIX, Recording
+from runtime.recording.replay import Replay
 from runtime.serve.ask import TokenizeBody
+from runtime.serve.refusal import Refusal
 from runtime.serve.service import Service
 from runtime.serve.wire import CountedJson, Part
-from runtime.transcript import TextPieces
+from runtime.session import Pace
+from runtime.transcript import TextPieces, Transcript
 from runtime.wording import special_name, visible
 
 _HEADERS = {
@@ -53,6 +61,11 @@ def routes(service: Service) -> APIRouter:
             raise PromptError(f"the prompt has {len(ids):,} tokens, the context is of {most:,}; shorten it")
         return CountedJson(Part.of("text", await asyncio.to_thread(_words, tokenizer, ids)), service.ledger)
 
+    @router.post("/page/recording")
+    async def recording(http: HttpRequest) -> Response:
+        contents = await asyncio.to_thread(_recorded, await http.body(), service.pack)
+        return CountedJson(Part.of("text", contents), service.ledger)
+
     return router
 
 
@@ -80,3 +93,32 @@ def _words(tokenizer: Any, ids: list[int]) -> dict[str, Any]:
         "words": [visible(text) for text in texts],
         "marks": {at: special_name(tokenizer, id) for at, id in enumerate(ids) if not texts[at]},
     }
+
+
+def _recorded(raw: bytes, pack: LensPack) -> dict[str, Any]:
+    """The contents of a page of a recording's first sequence, as the pack that is served had scored it; raises Refusal."""
+    with TemporaryDirectory() as directory:
+        path = Path(directory) / f"recording{SUFFIX}"
+        path.write_bytes(raw)
+        try:
+            recording = Recording.load(path)
+            source = Replay(recording, pack)
+            of = recording.sequences[0]
+            transcript, pace = Transcript(recording.tokenizer, of.read[: of.prompt]), Pace(source.clock_s)
+            for event in source.events():
+                if event.sequence == of.number:
+                    pace(event)
+                    transcript.add(event)
+        except RecordingError as error:
+            said = str(error).replace(str(path), "the file")
+            raise Refusal(400, said, code="no_recording") from None
+    about = recording.about
+    return page_contents(
+        source,
+        transcript,
+        title=f"{about.host.id} · lenses {pack.name} · recorded {about.date[:10]}",
+        pace=pace,
+        facts=[("recorded", about.date), ("phoropter", about.versions.get("phoropter", "unknown"))],
+        tracks=(),
+        alarms=None,
+    )
