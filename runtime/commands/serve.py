@@ -50,6 +50,7 @@ def serve(
         int | None,
         typer.Option(help=f"Tokens of a sequence. Default: {CONTEXT}, or all that the host has."),
     ] = None,
+    kv_memory: Annotated[str, typer.Option(help="Memory for keys and values of all of them.")] = "4GiB",
     max_waiting: Annotated[
         int, typer.Option(help="Requests that may wait to begin; more are refused.")
     ] = 256,
@@ -136,6 +137,7 @@ def serve(
         config = ServeConfig(
             max_sequences=max_sequences,
             max_context=_context(loaded) if max_context is None else max_context,
+            kv_bytes=parse_bytes(kv_memory),
             max_waiting=max_waiting,
             max_sessions=max_sessions,
             session_lease_s=session_lease,

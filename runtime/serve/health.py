@@ -64,6 +64,8 @@ async def try_known(scheduler: Scheduler) -> Readiness:
         known = KnownScores.of(pack)
         if known is None:
             return Readiness(True, "no known scores are recorded in this pack, so nothing was compared")
+        if tuple(scheduler.host.tokenizer(known.prompt)["input_ids"]) != known.tokens:
+            return Readiness(False, "the tokenizer makes other tokens of the known text than it did")
         wishes = LensWishes(show=0, track=tuple(known.logits))
         request = Request(known.tokens, 1, lenses=wishes, client=PROBE)
         now: dict[str, float] = {}

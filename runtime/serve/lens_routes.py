@@ -132,7 +132,9 @@ def _states(content_type: str, raw: bytes, service: Service) -> Floats:
     if len(states_RD) > most:
         raise ConfigError(f"{len(states_RD):,} states are sent, {most:,} are allowed; send less at a time")
     if np.abs(states_RD).max() > _LARGEST:
-        raise ConfigError(f"states hold numbers beyond {_LARGEST:g}, whose squares overflow; leave those rows out")
+        raise ConfigError(
+            f"states hold numbers beyond {_LARGEST:g}, whose squares overflow; leave those rows out"
+        )
     return states_RD
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from lenses.errors import ConfigError
 from lenses.pack import LensPack
+from runtime.serve.config import ServeConfig
 from runtime.serve.guard import RateLimit
 from runtime.serve.limits import Limits
 from runtime.serve.server import HEAD_BYTES, bind, is_loopback
@@ -21,7 +22,7 @@ BODY = {"prompt": "the dog", "max_tokens": 2}
 @pytest.fixture(scope="module")
 def guarded(pack: LensPack) -> Iterator[Served]:
     limits = Limits(body_bytes=20_000, prompt_tokens=20, new_tokens=50, body_s=0.3, score_rows=3)
-    with serving(pack, token="open sesame".replace(" ", "-"), limits=limits) as one:
+    with serving(pack, token="open-sesame", limits=limits) as one:
         yield one
 
 
@@ -32,7 +33,9 @@ def test_every_route_but_health_wants_the_token(guarded: Served) -> None:
     for header in (None, "Bearer open-sesam", "Bearer", "Basic open-sesame", "Bearer open-sesame x", "\xff"):
         headers = {"Authorization": "" if header is None else header.encode("latin-1")}
         for path in paths:
-            answers = [guarded.http.request(method, path, headers=headers) for method in ("GET", "POST", "DELETE")]
+            answers = [
+                guarded.http.request(method, path, headers=headers) for method in ("GET", "POST", "DELETE")
+            ]
             if path == "/health":
                 assert answers[0].status_code == 200
                 continue
@@ -138,8 +141,6 @@ def test_a_rate_is_of_each_client_and_fills_up_again() -> None:
 
 
 def test_a_full_server_says_when_to_come_again(pack: LensPack) -> None:
-    from runtime.serve.config import ServeConfig
-
     with serving(pack, config=ServeConfig(max_context=100, max_sessions=1)) as served:
         assert served.http.post("/v1/sessions").status_code == 200
         answer = served.http.post("/v1/sessions")

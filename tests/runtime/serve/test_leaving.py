@@ -3,13 +3,16 @@
 import json
 import socket
 from contextlib import ExitStack
+from threading import Event
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
 from lenses.pack import LensPack
+from runtime.host import Host
 from runtime.serve.config import ServeConfig
+from tests import hosts
 from tests.runtime.serve.conftest import Served, expect, serving
 
 LONG: dict[str, Any] = {"prompt": "the dog", "max_tokens": 90, "temperature": 1}
@@ -39,9 +42,7 @@ def is_idle(served: Served) -> bool:
 
 @pytest.fixture
 def slow(pack: LensPack) -> Any:
-    """A server whose engine waits at every step, until it is let go."""
-    from threading import Event
-
+    """A server whose engine waits a little at every step."""
     with serving(pack, config=ServeConfig(max_sequences=4, max_context=100)) as one:
         expect(lambda: is_idle(one))
         gate = Event()
@@ -73,9 +74,6 @@ def test_who_leaves_is_not_generated_for(slow: Served, stream: bool) -> None:
 
 def test_who_does_not_read_holds_nobody_up_and_is_let_go(pack: LensPack) -> None:
     body = LONG | {"stream": True, "max_tokens": 900, "lenses": {"show": 21, "vectors": True}}
-    from runtime.host import Host
-    from tests import hosts
-
     host = Host(hosts.llama(max_position_embeddings=2048), hosts.tokenizer(), "tiny/host", None)
     with (
         serving(pack, host=host, config=ServeConfig(max_sequences=4, max_context=1000)) as served,
@@ -91,9 +89,6 @@ def test_who_does_not_read_holds_nobody_up_and_is_let_go(pack: LensPack) -> None
 def test_events_are_dropped_as_declared_and_counted(pack: LensPack) -> None:
     wishes = {"show": 21, "vectors": True, "policy": "drop-oldest"}
     body = LONG | {"stream": True, "max_tokens": 900, "lenses": wishes}
-    from runtime.host import Host
-    from tests import hosts
-
     host = Host(hosts.llama(max_position_embeddings=2048), hosts.tokenizer(), "tiny/host", None)
     with (
         serving(pack, host=host, config=ServeConfig(max_sequences=4, max_context=1000)) as served,

@@ -8,6 +8,8 @@ import numpy as np
 import openai
 import pytest
 
+from lenses.pack import LensPack
+from runtime.host import Host
 from tests import hosts
 from tests.runtime.serve.conftest import Served, serving
 
@@ -60,11 +62,9 @@ def test_a_chat_is_of_its_template(served: Served) -> None:
     assert again.choices[0].message.content == message.content
 
 
-def test_a_chat_without_a_template_is_refused(pack: Any) -> None:
+def test_a_chat_without_a_template_is_refused(pack: LensPack) -> None:
     tokenizer = hosts.tokenizer()
     tokenizer.chat_template = None
-    from runtime.host import Host
-
     with serving(pack, host=Host(hosts.gemma3(), tokenizer, "tiny/host", None)) as served:
         with pytest.raises(
             openai.BadRequestError, match="has no chat template; give the prompt as plain text"
@@ -109,11 +109,8 @@ def test_log_probabilities_in_both_shapes(served: Served) -> None:
 
 def test_lenses_are_told_beside_log_probabilities(served: Served) -> None:
     wishes = {"show": 3, "track": ["animal", "person.small.old"], "alarm_budget": 300, "prompt": True}
-    for whole, stream in (
-        (complete(served, logprobs=0, extra_body={"lenses": wishes}), None),
-        (chat(served, logprobs=True, extra_body={"lenses": wishes}), None),
-    ):
-        assert stream is None
+    body = {"lenses": wishes}
+    for whole in complete(served, logprobs=0, extra_body=body), chat(served, logprobs=True, extra_body=body):
         choice = whole.choices[0]
         told = choice.model_extra["lenses"]
         logprobs = choice.logprobs

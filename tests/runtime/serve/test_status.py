@@ -2,20 +2,27 @@
 
 import json
 import logging
+import socket
 from dataclasses import replace
+from threading import Event
+from time import sleep
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
+import openai
 import pytest
+import torch
 
 from lenses.errors import EngineFailed
 from lenses.pack import LensPack
-from runtime.known import KnownScores
+from runtime.host import Host
+from runtime.known import KnownScores, record
 from runtime.serve.health import Health
 from runtime.serve.ledger import CAUSES
 from runtime.serve.limits import Limits
 from runtime.serve.scheduler import Progress
+from tests import hosts
 from tests.runtime.serve.conftest import Served, expect, serving
 
 BODY: dict[str, Any] = {"prompt": "the dog", "max_tokens": 4, "temperature": 0}
@@ -43,8 +50,6 @@ def test_health_is_judged_by_progress(served: Served) -> None:
 
 
 def test_a_server_that_stands_still_says_so(pack: LensPack) -> None:
-    from threading import Event
-
     with serving(pack, limits=Limits(stall_s=0.2)) as served:
         expect(lambda: served.http.get("/ready").status_code == 200)
         gate = Event()
@@ -97,21 +102,17 @@ def test_an_error_in_a_stream_is_told_in_it(pack: LensPack) -> None:
                 raise RuntimeError("a wire was loose")
 
         scheduler._advance = breaks_once  # type: ignore[method-assign]
-        import openai
-
         with pytest.raises(openai.APIError, match="a wire was loose"):
-            list(served.client.completions.create(model="tiny/host", stream=True, **(BODY | {"max_tokens": 50})))
+            list(
+                served.client.completions.create(
+                    model="tiny/host", stream=True, **(BODY | {"max_tokens": 50})
+                )
+            )
         assert served.http.post("/v1/completions", json=BODY).status_code == 200
         assert served.http.get("/health").status_code == 200
 
 
 def test_ready_when_a_known_text_is_scored_as_it_was(pack: LensPack, monkeypatch: pytest.MonkeyPatch) -> None:
-    import torch
-
-    from runtime.host import Host
-    from runtime.known import record
-    from tests import hosts
-
     host = Host(hosts.gemma3(), hosts.tokenizer(), "tiny/host", None)
     with torch.inference_mode():
         known = record(host.model, host.tokenizer, pack)
@@ -129,7 +130,10 @@ def test_ready_when_a_known_text_is_scored_as_it_was(pack: LensPack, monkeypatch
 def test_what_is_counted_moves(served: Served) -> None:
     def numbers() -> dict[str, float]:
         lines = served.http.get("/metrics").text.splitlines()
-        return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[0] != "#")}
+        return {
+            name: float(value)
+            for name, _, value in (line.rpartition(" ") for line in lines if line[0] != "#")
+        }
 
     before = numbers()
     served.http.post("/v1/completions", json=BODY | {"lenses": {}})
@@ -154,11 +158,11 @@ def test_what_is_counted_moves(served: Served) -> None:
 
 def test_every_byte_is_of_a_cause(served: Served) -> None:
     """Counted at this end of the connection as well."""
-    body = json.dumps(BODY | {"stream": True, "logprobs": 1, "lenses": {"vectors": True, "track": ["animal"]}})
+    body = json.dumps(
+        BODY | {"stream": True, "logprobs": 1, "lenses": {"vectors": True, "track": ["animal"]}}
+    )
     ledger = served.service.ledger
     before, before_total = ledger.by_cause(), ledger.total
-    import socket
-
     where = urlsplit(served.url)
     with socket.create_connection((where.hostname or "", where.port or 0), timeout=10) as client:
         client.sendall(
@@ -169,7 +173,9 @@ def test_every_byte_is_of_a_cause(served: Served) -> None:
     after = ledger.by_cause()
     moved = {cause: after[cause] - before[cause] for cause in after}
     assert ledger.total - before_total == sum(moved.values()) == len(raw)
-    told = [json.loads(line[6:])["choices"][0] for line in raw.decode().splitlines() if line.startswith("data: {")]
+    told = [
+        json.loads(line[6:])["choices"][0] for line in raw.decode().splitlines() if line.startswith("data: {")
+    ]
     assert moved["text"] == sum(len(json.dumps(one["text"])) for one in told)
     vectors = [entry["vector"] for one in told for entry in one["lenses"]["content"]]
     assert moved["vectors"] == sum(map(len, vectors)) + 2 * len(vectors)
@@ -208,13 +214,13 @@ def test_those_who_are_served_have_a_grace(pack: LensPack) -> None:
         step = scheduler._advance
 
         def slowed(*arguments: Any) -> None:
-            from time import sleep
-
             sleep(0.05)
             step(*arguments)
 
         scheduler._advance = slowed  # type: ignore[method-assign]
-        with served.http.stream("POST", "/v1/completions", json=BODY | {"stream": True, "max_tokens": 90}) as answer:
+        with served.http.stream(
+            "POST", "/v1/completions", json=BODY | {"stream": True, "max_tokens": 90}
+        ) as answer:
             lines = answer.iter_lines()
             next(lines)
             served.server.stop()
