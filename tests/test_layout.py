@@ -49,7 +49,7 @@ DOORS = {
         "runtime/commands/serve.py",
         "runtime/serve/app.py",
         "runtime/serve/server.py",
-        *(f"runtime/serve/{name}_routes.py" for name in ("generate", "lens", "status")),
+        *(f"runtime/serve/{name}_routes.py" for name in ("generate", "lens", "page", "status")),
     },
     "uvicorn": {"runtime/commands/serve.py", "runtime/serve/server.py"},
     "prometheus_client": {"runtime/commands/serve.py", "runtime/serve/metrics.py"},

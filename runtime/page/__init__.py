@@ -1,6 +1,7 @@
 """A watched generation as one HTML file that needs nothing else: no network, no fonts, no other file.
 
-`run.html`, `page.css` and `page.js` are joined with the contents (`parts`). What a model wrote is not to be trusted:
+`run.html` with `view.html`, `page.css` and the scripts of the view with `page.js` are joined with the contents
+(`parts`). What a model wrote is not to be trusted:
 it enters the file in two places only, as JSON in which no character can end or open an element, and as escaped text
 for readers without JavaScript; the script makes text nodes of it, never markup. The page's content security policy
 refuses every request.
@@ -13,7 +14,7 @@ from collections.abc import Sequence
 
 from runtime.alarms import Alarms
 from runtime.page.contents import Shown, page_contents
-from runtime.page.parts import page
+from runtime.page.parts import VIEW, filled, page, read
 from runtime.session import Pace
 from runtime.transcript import Transcript
 from runtime.wording import visible
@@ -48,7 +49,8 @@ def format_page(
         "run.html",
         title=html.escape(visible(title).replace("\n", " ")),
         styles=("page.css",),
-        script="page.js",
+        scripts=(*VIEW, "page.js"),
         contents=contents,
+        view=filled(read("view.html"), {"help": "open"}),
         text=html.escape(visible("".join(word.text for word in transcript.words))),
     )

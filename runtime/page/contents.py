@@ -73,9 +73,6 @@ def page_contents(
     seen = _seen(hierarchy, events, wanted)
     return {
         "title": title,
-        "tint_from": TINT_FROM,
-        "grades": [[letter, least] for least, letter in GRADES],
-        "measured_from": MEASURED_FROM,
         "prompt": sum(word.is_read for word in words),
         "words": [visible(word.text) for word in words],
         "marks": {
@@ -83,14 +80,45 @@ def page_contents(
         },
         "event_of": [-1 if word.event is None else numbers[id(word.event)] for word in words],
         "events": [_event(event, seen, pace, alarms) for event in events],
-        "concepts": _concepts(pack, seen),
-        "colours": _colours(hierarchy, seen),
         "tracks": np.searchsorted(seen, wanted).tolist(),
-        "of": len(hierarchy),
+        **_known(pack, seen),
         "time": _time(pace),
         "facts": [[heading, rows] for heading, rows in _facts(shown, transcript, events, facts, alarms)],
         "problems": _problems(shown.stats(), events, words),
     }
+
+
+def start_contents(pack: LensPack, *, title: str) -> dict[str, Any]:
+    """What a page reads of lenses before there is a run: all of them, and what makes probabilities of their logits.
+
+    Numbers of concepts are their places in canonical order.
+    """
+    heads = pack.heads
+    known = _known(pack, np.arange(len(pack.hierarchy)))
+    known["concepts"] |= {"slope": _floats(heads.platt_slope), "offset": _floats(heads.platt_offset)}
+    return {"title": title, **known, "listed": LISTED, "facts": [["Lens pack", _about(pack)]]}
+
+
+def _known(pack: LensPack, seen: NDArray[np.int64]) -> dict[str, Any]:
+    """What is true of concepts whatever the run."""
+    return {
+        "tint_from": TINT_FROM,
+        "grades": [[letter, least] for least, letter in GRADES],
+        "measured_from": MEASURED_FROM,
+        "concepts": _concepts(pack, seen),
+        "colours": _colours(pack.hierarchy, seen),
+        "of": len(pack.hierarchy),
+    }
+
+
+def _floats(values: Any) -> list[float]:
+    return [float(f"{value:.8g}") for value in values.tolist()]
+
+
+def _about(pack: LensPack) -> Rows:
+    grades = ", ".join(f"{count} {name}" for name, _, count in grade_rows(pack) if count != "0")
+    rows = [["pack", pack.name], *about_rows(pack), ["grades", grades]]
+    return [row for row in rows if row[0] not in _UNSAID]
 
 
 def _seen(hierarchy: Hierarchy, events: Iterable[Event], more: Iterable[int]) -> NDArray[np.int64]:
@@ -177,15 +205,13 @@ def _facts(
     facts: Sequence[tuple[str, str]],
     alarms: Alarms | None,
 ) -> list[tuple[str, Rows]]:
-    grades = ", ".join(f"{count} {name}" for name, _, count in grade_rows(shown.pack) if count != "0")
-    about = [["pack", shown.pack.name], *about_rows(shown.pack), ["grades", grades]]
     counts = _counts(shown.stats(), transcript, events)
     if alarms is not None:
         counts.append(["alarms", str(alarms)])
     return [
         ("Run", [[name, value] for name, value in facts] + counts),
         ("Configuration", _configuration(shown)),
-        ("Lens pack", [row for row in about if row[0] not in _UNSAID]),
+        ("Lens pack", _about(shown.pack)),
     ]
 
 

@@ -246,5 +246,5 @@ def test_the_share_above_a_threshold_is_less_than_the_rate_where_many_have_one_s
     smooth, alike = (null.tail("token", n) for n in range(2))
     assert smooth.share(smooth.threshold(0.01)) == 0.01
     assert alike.share(alike.threshold(0.01)) == 0.0
-    assert alike.share(alike.threshold(0.04)) == 0.04
+    assert alike.share(alike.threshold(0.03)) == 0.03
     assert smooth.rate(smooth.threshold(0.01)).value == 0.01
