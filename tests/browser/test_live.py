@@ -1,4 +1,4 @@
-"""The page of a server in a browser, with real clicks and keys: what is typed is watched; nothing leaves the here."""
+"""The page of a server in a browser, with real clicks and keys: what is typed is watched; nothing goes elsewhere."""
 
 import time
 from collections.abc import Callable, Iterator
