@@ -15,7 +15,11 @@
     ├── ConfigError             a setting that cannot hold
     │   └── BudgetError             a memory budget too small for what must fit
     ├── ExtraMissing            a library or program that only some uses need is not installed
-    └── WriteError              a file could not be written
+    ├── WriteError              a file could not be written
+    ├── ServerFull              a server has as many requests or sessions as it may
+    ├── EngineFailed            a server's engine has ended by itself
+    ├── SessionNotFound         no session of that id
+    └── SessionBusy             a session is in a turn
 
 A message is one line: the file or concept, what was found, what was expected, what to do.
 """

@@ -16,6 +16,7 @@ from lenses.errors import PhoropterError
 from runtime.commands import pack_making, pack_sharing, packs
 from runtime.commands.doctor import doctor
 from runtime.commands.scan import scan
+from runtime.commands.serve import serve
 from runtime.commands.train import measure, train
 from runtime.commands.watch import watch
 
@@ -28,7 +29,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="See which concepts are active inside a language model while it writes.",
 )
-for command in (watch, scan, train, doctor):
+for command in (watch, serve, scan, train, doctor):
     app.command()(command)
 pack_app = typer.Typer(
     help="Look at lens packs, share them, and make them out of others: import, convert, subset, compare."

@@ -120,7 +120,9 @@ def chat_text(tokenizer: Any, messages: Sequence[Mapping[str, str]]) -> str:
     try:
         text: str = tokenizer.apply_chat_template(said, add_generation_prompt=True, tokenize=False)
     except (TemplateError, ValueError, KeyError, TypeError) as error:
-        raise PromptError(f"the chat template refuses the messages ({one_line(error)}); change them") from error
+        raise PromptError(
+            f"the chat template refuses the messages ({one_line(error)}); change them"
+        ) from error
     return text
 
 

@@ -45,6 +45,14 @@ DOORS = {
         *(f"runtime/commands/{p.name}" for p in (ROOT / "runtime/commands").glob("*.py")),
     },
     "pandas": {"runtime/table.py"},
+    "fastapi": {
+        "runtime/commands/serve.py",
+        "runtime/serve/app.py",
+        "runtime/serve/server.py",
+        *(f"runtime/serve/{name}_routes.py" for name in ("generate", "lens", "status")),
+    },
+    "uvicorn": {"runtime/commands/serve.py", "runtime/serve/server.py"},
+    "prometheus_client": {"runtime/commands/serve.py", "runtime/serve/metrics.py"},
     "pyarrow": {"runtime/scan/parquet.py"},
 }
 """Library to the only files that may import it."""

@@ -1,6 +1,6 @@
 """The HTTP side of a server, put together: routes, what stands before them, and what they say of themselves.
 
-    request ──▶ Counted ──▶ token or localhost ──▶ rate ──▶ body ──▶ routes ──▶ engine
+request ──▶ Counted ──▶ token or localhost ──▶ rate ──▶ body ──▶ routes ──▶ engine
 """
 
 import asyncio

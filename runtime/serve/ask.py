@@ -95,12 +95,12 @@ class _Generation(_Body):
         return self
 
     def sampling(self, seed: int) -> Sampling:
-        """How tokens are drawn."""
+        """How tokens are drawn; `seed` is for who gave none."""
         return Sampling(
             1.0 if self.temperature is None else self.temperature,
             1.0 if self.top_p is None else self.top_p,
             self.top_k or 0,
-            seed,
+            seed if self.seed is None else self.seed,
         )
 
     def stops(self) -> tuple[str, ...]:

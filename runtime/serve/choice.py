@@ -1,7 +1,7 @@
 """Answers in the two shapes of OpenAI's API: completions and chats, whole or in chunks. One choice each.
 
-Beside what OpenAI's API has, a choice says why it was stopped (`stop_reason`: the rule, the deadline) and what lenses said
-(`lenses`, see `shown`), and an answer says its `seed`.
+Beside what OpenAI's API has, a choice says why it was stopped (`stop_reason`: the rule, the deadline) and what lenses
+said (`lenses`, see `shown`), and an answer says its `seed`.
 """
 
 import secrets
@@ -75,7 +75,10 @@ class CompletionShape:
 
     def said(self, told: Told, *, is_whole: bool, is_first: bool) -> dict[str, Any]:
         """The text and its log-probabilities."""
-        return {"text": Part.of("text", told.text), "logprobs": self._logprobs(told) if told.logprobs else None}
+        return {
+            "text": Part.of("text", told.text),
+            "logprobs": self._logprobs(told) if told.logprobs else None,
+        }
 
     def _logprobs(self, told: Told) -> Part:
         offsets = []

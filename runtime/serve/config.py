@@ -13,6 +13,8 @@ class ServeConfig:
     """Sequences whose keys and values are in memory: those that are generated, and sessions between turns."""
     max_context: int = 2048
     """Tokens of a sequence, prompt and generated, at the most."""
+    kv_bytes: int = 4 * 2**30
+    """Room for keys and values of all of them at their longest. Memory is taken as it is needed."""
     max_waiting: int = 256
     """Requests that may wait to begin; more are refused."""
     prefill_tokens: int = 256

@@ -1,11 +1,12 @@
 """What a session is about, beside its tokens: whether it has begun, and the messages of a chat.
 
-A turn of a chat sends only what is new. The template is rendered over all messages; what was rendered before must be the
-beginning of that, then the answer as the host wrote it (white space around it aside, which templates trim), and only the
-rest is tokenised. Where that does not hold, the turn is refused: the session would be of another text than the chat.
+A turn of a chat sends only what is new. The template is rendered over all messages; what was rendered before must be
+the beginning of that, then the answer as the host wrote it (white space around it aside, which templates trim), and
+only the rest is tokenised. Where that does not hold, the turn is refused: the session would be of another text than the
+chat.
 
-What a turn has left behind is looked up in the session itself when the next one begins, so one that was cut off, or never
-began, is known for what it was.
+What a turn has left behind is looked up in the session itself when the next one begins, so one that was cut off, or
+never began, is known for what it was.
 """
 
 from collections import OrderedDict

@@ -1,4 +1,4 @@
-"""POST /v1/completions, /v1/chat/completions and /v1/tokenize: from what is asked to a request, from chunks to answers."""
+"""/v1/completions, /v1/chat/completions and /v1/tokenize: from what is asked to a request, from chunks to answers."""
 
 import logging
 import secrets
@@ -176,11 +176,13 @@ async def _begin(service: Service, asked: _Asked, address: str) -> _Running:
     return running
 
 
-def _request(
-    service: Service, body: Body, token_ids: Sequence[int], kept: int, address: str
-) -> Request:
+def _request(service: Service, body: Body, token_ids: Sequence[int], kept: int, address: str) -> Request:
     """As the engine takes it; raises PromptError, ConfigError for what is beyond the limits."""
     limits = service.limits
+    if token_ids and max(token_ids) >= service.vocabulary:
+        raise PromptError(
+            f"the prompt has the token id {max(token_ids)}, the host's vocabulary ends at {service.vocabulary - 1}"
+        )
     if len(token_ids) > limits.prompt_tokens:
         raise PromptError(
             f"the prompt has {len(token_ids):,} tokens, {limits.prompt_tokens:,} are allowed; shorten it"
@@ -188,9 +190,13 @@ def _request(
     room = max(1, service.scheduler.config.max_context - kept - len(token_ids))
     most = min(limits.new_tokens, room) if body.most_tokens is None else body.most_tokens
     if most > limits.new_tokens:
-        raise ConfigError(f"{most:,} new tokens are asked for, {limits.new_tokens:,} are allowed; ask for less")
+        raise ConfigError(
+            f"{most:,} new tokens are asked for, {limits.new_tokens:,} are allowed; ask for less"
+        )
     if service.log_prompts:
-        _log.info("prompt of %s: %s", address, quoted(service.scheduler.host.tokenizer.decode(list(token_ids))))
+        _log.info(
+            "prompt of %s: %s", address, quoted(service.scheduler.host.tokenizer.decode(list(token_ids)))
+        )
     return Request(
         tuple(token_ids),
         most,

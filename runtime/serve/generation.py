@@ -33,6 +33,7 @@ class Generation:
         self.sequence: RowSequence | None = None
         self.todo = [*(session.pending if session else ()), *request.token_ids]
         """Tokens that the host has not read: the prompt's, then the one drawn last."""
+        self._prompt_tokens = len(self.todo)
         self.is_prompt = True
         """Whether `todo` is the prompt's."""
         self.prompt_events: list[Event] = []
@@ -136,7 +137,5 @@ class Generation:
         chunk.finish = finish
         if finish == "rule" and chunk.event is not None:
             chunk.detail = "; ".join(str(met.rule) for met in chunk.event.stopped_by)
-        chunk.usage = Usage(
-            len(self.request.token_ids), self._kept, len(self.drawn), self.stream.dropped_events
-        )
+        chunk.usage = Usage(self._prompt_tokens, self._kept, len(self.drawn), self.stream.dropped_events)
         return chunk

@@ -117,9 +117,7 @@ class BodyLimit:
 class RateLimit:
     """At most so many requests a minute from one address; a minute's worth may come at once."""
 
-    def __init__(
-        self, app: ASGIApp, per_minute: float, clock: Callable[[], float] = monotonic
-    ) -> None:
+    def __init__(self, app: ASGIApp, per_minute: float, clock: Callable[[], float] = monotonic) -> None:
         self._app, self._per_s, self._most, self._clock = app, per_minute / 60, max(1.0, per_minute), clock
         self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
 

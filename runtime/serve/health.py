@@ -64,6 +64,8 @@ async def try_known(scheduler: Scheduler) -> Readiness:
         known = KnownScores.of(pack)
         if known is None:
             return Readiness(True, "no known scores are recorded in this pack, so nothing was compared")
+        if tuple(scheduler.host.tokenizer(known.prompt)["input_ids"]) != known.tokens:
+            return Readiness(False, "the tokenizer makes other tokens of the known text than it did")
         wishes = LensWishes(show=0, track=tuple(known.logits))
         request = Request(known.tokens, 1, lenses=wishes, client=PROBE)
         now: dict[str, float] = {}
@@ -75,7 +77,9 @@ async def try_known(scheduler: Scheduler) -> Readiness:
     except PhoropterError as error:
         return Readiness(False, one_line(error))
     if missing := len(known.logits.keys() - now.keys()):
-        return Readiness(False, f"{missing} of {len(known.logits)} known scores did not come: {said or 'not scored'}")
+        return Readiness(
+            False, f"{missing} of {len(known.logits)} known scores did not come: {said or 'not scored'}"
+        )
     off, allowed = _difference(known, now), tolerance(model, known)
     said = f"{len(known.logits)} recorded logits, {off:.0e} off at the most, {allowed:.0e} allowed"
     return Readiness(off <= allowed, said)

@@ -2,6 +2,7 @@
 
 import asyncio
 from email.message import Message as MimeHeader
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ _STATES: dict[str, Any] = {
         },
     }
 }
+_LARGEST = 1e18
 _DTYPES = {"float32": "<f4", "float16": "<f2"}
 
 
@@ -68,7 +70,11 @@ def routes(service: Service) -> APIRouter:
     @router.post("/v1/sessions", responses={200: {"model": SessionBody}})
     async def open_session() -> Response:
         """Open a session: keys and values, tokens and the state of lenses are kept from turn to turn."""
-        said = {"id": scheduler.open_session(), "object": "session", "lease_s": scheduler.config.session_lease_s}
+        said = {
+            "id": scheduler.open_session(),
+            "object": "session",
+            "lease_s": scheduler.config.session_lease_s,
+        }
         return CountedJson(said, service.ledger)
 
     @router.delete("/v1/sessions/{id}", responses={200: {"model": SessionClosed}})
@@ -125,6 +131,10 @@ def _states(content_type: str, raw: bytes, service: Service) -> Floats:
         raise Refusal(415, said, code="unsupported_media_type")
     if len(states_RD) > most:
         raise ConfigError(f"{len(states_RD):,} states are sent, {most:,} are allowed; send less at a time")
+    if np.abs(states_RD).max() > _LARGEST:
+        raise ConfigError(
+            f"states hold numbers beyond {_LARGEST:g}, whose squares overflow; leave those rows out"
+        )
     return states_RD
 
 
@@ -136,14 +146,15 @@ def _scores(accept: str, logits_RN: Floats, service: Service) -> Response:
             continue
         dtype = str(header.get_param("dtype", "float32"))
         if dtype not in _DTYPES:
-            raise Refusal(406, f"scores are {' or '.join(_DTYPES)}; accept one of these", code="not_acceptable")
+            raise Refusal(
+                406, f"scores are {' or '.join(_DTYPES)}; accept one of these", code="not_acceptable"
+            )
         with np.errstate(over="ignore"):
             raw = logits_RN.astype(_DTYPES[dtype]).tobytes()
         headers = {"X-Shape": f"{logits_RN.shape[0]},{logits_RN.shape[1]}", "X-Pack": service.pack.identity}
         media_type = f"{BINARY}; dtype={dtype}"
         return CountedBytes(raw, "scores", service.ledger, headers=headers, media_type=media_type)
-    finite_RN = np.isfinite(logits_RN)
-    rows = np.where(finite_RN, logits_RN.astype(object), None).tolist()
+    rows = [[logit if isfinite(logit) else None for logit in row] for row in logits_RN.tolist()]
     return CountedJson({"pack": service.pack.identity, "scores": Part.of("scores", rows)}, service.ledger)
 
 

@@ -64,9 +64,7 @@ class Metrics(Collector):
         yield from self._engine()
 
     def _http(self) -> Iterator[Metric]:
-        requests = CounterMetricFamily(
-            "phoropter_requests", "Requests answered.", labels=["route", "status"]
-        )
+        requests = CounterMetricFamily("phoropter_requests", "Requests answered.", labels=["route", "status"])
         for labels, count in self._requests.items():
             requests.add_metric(labels, count)
         yield requests
@@ -76,9 +74,7 @@ class Metrics(Collector):
         yield CounterMetricFamily(
             "phoropter_events_dropped", "Events that readers were too slow for.", self._dropped
         )
-        yield _counters(
-            "phoropter_sent_bytes", "Bytes sent, by what for.", "cause", self._ledger.by_cause()
-        )
+        yield _counters("phoropter_sent_bytes", "Bytes sent, by what for.", "cause", self._ledger.by_cause())
         yield CounterMetricFamily("phoropter_received_bytes", "Bytes received.", self._ledger.received)
 
     def _engine(self) -> Iterator[Metric]:
@@ -98,7 +94,9 @@ class Metrics(Collector):
         yield CounterMetricFamily("phoropter_drawn_tokens", "Tokens drawn.", progress.tokens)
         yield CounterMetricFamily("phoropter_positions", "Positions that lenses read.", progress.positions)
         families = CounterMetricFamily(
-            "phoropter_families", "Families wanted at positions, by where they were.", labels=["phase", "tier"]
+            "phoropter_families",
+            "Families wanted at positions, by where they were.",
+            labels=["phase", "tier"],
         )
         cache = progress.cache
         for phase, counts in (("prompt", cache.prompt), ("generation", cache.generation)):

@@ -33,6 +33,18 @@ _TYPES = {
     409: "conflict_error",
     429: "rate_limit_error",
 }
+_NEUTRAL = {
+    "n": "1",
+    "best_of": "1",
+    "frequency_penalty": "0",
+    "presence_penalty": "0",
+    "logit_bias": "{}",
+    "echo": "false",
+    "suffix": "null",
+    "response_format.type": "text",
+}
+"""Parameters of OpenAI's API that are taken as they are anyway alone."""
+_OF_KINDS = ("prompt", "stop", "content")
 
 
 class Refusal(HTTPException):
@@ -95,16 +107,23 @@ def refusal_of_body(errors: Sequence[Mapping[str, Any]]) -> Refusal:
     """What a client is told of a body that is not as documented, by the first of pydantic's errors."""
     first = errors[0]
     kind, place = first["type"], [str(part) for part in first["loc"] if part != "body"]
+    # What follows these are the kinds of value that were tried.
+    place = place[: next((at + 1 for at, part in enumerate(place) if part in _OF_KINDS), len(place))]
     param = ".".join(place) or None
     if kind == "json_invalid":
-        return Refusal(400, f"the body is not JSON ({one_line(first['msg'])}); send JSON", code="invalid_json")
+        return Refusal(
+            400, f"the body is not JSON ({one_line(first['msg'])}); send JSON", code="invalid_json"
+        )
     if kind == "extra_forbidden":
         said = f"parameter {param} is unknown here, or not supported; leave it out"
         return Refusal(400, said, code="unsupported_parameter", param=param)
-    if param is None or kind in ("missing", "model_attributes_type") and not place:
+    if param is None or (kind in ("missing", "model_attributes_type") and not place):
         said = "the body is not a JSON object; send one, with content-type application/json"
         return Refusal(400, said, code="invalid_body")
     said = one_line(str(first["msg"]).removeprefix("Value error, "))
+    if param in _NEUTRAL:
+        said = f"is not supported; leave it out, or give {_NEUTRAL[param]}"
+        return Refusal(400, f"parameter {param} {said}", code="unsupported_parameter", param=param)
     return Refusal(400, f"parameter {param}: {said}", code="invalid_value", param=param)
 
 
@@ -117,4 +136,6 @@ async def answer_refusal(_: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException):
         refusal = Refusal(error.status_code, error.detail, code="http", headers=error.headers)
         return refusal.response()
-    return Refusal(500, "something went wrong in the server; its log says what", code="internal_error").response()
+    return Refusal(
+        500, "something went wrong in the server; its log says what", code="internal_error"
+    ).response()

@@ -3,7 +3,7 @@
     loop   wait until there is something to do
            let go      of who has left, is late, or reads too slowly
            admit       who waits, clients in turn, while there are slots
-           prefill     one piece of one prompt                          ─┐ rows of both
+           prefill     a few prompts, or a piece of one                 ─┐ rows of both
            decode      one token of everything that is generated        ─┤
            read        all rows with the lenses, in one call            ◀┘
            draw        a token for each, tell their streams
@@ -20,13 +20,13 @@ import logging
 from collections import OrderedDict, deque
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Condition, Thread
 from time import monotonic
 
 import torch
 
-from lenses.errors import ConfigError, PromptError, ServerFull
+from lenses.errors import BudgetError, ConfigError, PromptError, ServerFull
 from lenses.lens import Floats
 from lenses.pack import LensPack
 from lenses.text import one_line
@@ -52,6 +52,8 @@ from runtime.serve.slots import Slots
 from runtime.serve.stream import Stream
 
 _FAILURES = 3
+_LEAST_PIECE = 32
+"""Tokens that a forward counts as at least: one of few tokens takes about as long."""
 _IDLE_S = 0.25
 """How often deadlines and leases are looked at when nothing else happens."""
 _log = logging.getLogger(__name__)
@@ -92,9 +94,16 @@ class Scheduler:
         config: ServeConfig | None = None,
         monitor: MonitorConfig | None = None,
     ) -> None:
-        """Raises PackMismatch, BudgetError, HostError, and ConfigError for more context than the host has."""
+        """Raises PackMismatch, BudgetError, HostError, and ConfigError for what cannot be served."""
         check_host(pack, host.model)
         self.host, self.pack, self.config = host, pack, config or ServeConfig()
+        monitor = monitor or MonitorConfig()
+        if monitor.missing != "strict" or monitor.read_every != 1 or monitor.rules or monitor.always:
+            raise ConfigError(
+                "a server scores every position at once, and rules are each request's own; leave out deferred, "
+                "read_every, rules and always"
+            )
+        self._check_memory()
         context = getattr(text_config(host.model), "max_position_embeddings", None)
         if context is not None and self.config.max_context > context:
             raise ConfigError(
@@ -103,7 +112,7 @@ class Scheduler:
             )
         self._tap = LastRows(host.model, pack.config.site)
         # The prompt's events are each request's own choice: see `Row.is_wanted`.
-        self._engine = Engine(pack, monitor or MonitorConfig())
+        self._engine = Engine(pack, replace(monitor, prompt_events="full"))
         self._asked = Asked(pack)
         self._reader = Reader(self._engine, ask=self._asked)
         self._joined = JoinedScores(pack)
@@ -223,6 +232,17 @@ class Scheduler:
         with self._changed:
             self._changed.notify_all()
 
+    def _check_memory(self) -> None:
+        config = self.config
+        needed = Slots.bytes_for(self.host.model, config.max_sequences, config.max_context)
+        if needed > config.kv_bytes:
+            fits = config.kv_bytes // Slots.bytes_for(self.host.model, 1, config.max_context)
+            raise BudgetError(
+                f"{config.max_sequences} sequences of {config.max_context:,} tokens may take {needed / 2**30:.1f} GiB, "
+                f"the budget for keys and values is {config.kv_bytes / 2**30:.1f} GiB; give {fits} sequences, less "
+                "context, or a larger budget"
+            )
+
     def _check(self, request: Request) -> None:
         if not request.token_ids:
             raise PromptError("the prompt has no tokens; give some text to go on from")
@@ -307,18 +327,14 @@ class Scheduler:
         rows: list[Row] = []
         states: list[torch.Tensor] = []
         prompts: list[tuple[Generation, list[Row]]] = []
-        if self._prefilling:
-            generation = self._prefilling[0]
+        for generation, tokens in self._pieces():
             taking_part.append(generation)
-            piece = generation.todo[: self.config.prefill_tokens]
-            logits_BV, rows_BTD = self._forward(generation.slot, [piece])
+            logits_BV, rows_BTD = self._forward(generation.slot, [generation.todo[:tokens]])
             self._slots.advance(generation.slot)
-            seen = generation.feed(len(piece), self._bos_token)
-            if seen:
+            if seen := generation.feed(tokens, self._bos_token):
                 rows += seen
                 states.append(rows_BTD[0])
                 prompts.append((generation, seen))
-            self._prefilling.rotate(-1)
             if not generation.todo:
                 self._prefilling.remove(generation)
                 ready.append((generation, logits_BV[0]))
@@ -339,6 +355,18 @@ class Scheduler:
             generation.tell_prompt(seen, self._reader)
         for generation, logits_V in ready:
             self._draw(generation, logits_V)
+
+    def _pieces(self) -> list[tuple[Generation, int]]:
+        """Which prompts are read in this step, and how many tokens of each: those first that have waited longest."""
+        pieces: list[tuple[Generation, int]] = []
+        room = self.config.prefill_tokens
+        while room > 0 and len(pieces) < len(self._prefilling):
+            generation = self._prefilling[0]
+            self._prefilling.rotate(-1)
+            tokens = min(len(generation.todo), room)
+            pieces.append((generation, tokens))
+            room -= max(tokens, _LEAST_PIECE)
+        return pieces
 
     def _forward(self, first: int, token_BT: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits `[B, V]` after the last tokens, fp32 on the CPU, and the site's rows `[B, T, D]`."""
@@ -389,16 +417,14 @@ class Scheduler:
                 self._paused.append(generation)
 
     def _expire(self) -> None:
+        """Free the slots of sessions that are over."""
         with self._changed:
             for session in self._sessions.expired():
-                self._end_session(session)
-
-    def _end_session(self, session: Session) -> None:
-        if session.slot >= 0:
-            self._owners[session.slot] = None
-            self._slots.free(session.slot)
-            session.slot = -1
-        self._sessions.drop(session)
+                self._sessions.drop(session)
+            for slot, owner in enumerate(self._owners):
+                if isinstance(owner, Session) and owner.is_over:
+                    self._owners[slot] = None
+                    self._slots.free(slot)
 
     def _admit(self) -> None:
         """Give slots to who waits, clients in turn."""

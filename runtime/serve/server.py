@@ -24,6 +24,9 @@ HEAD_BYTES = 64 * 2**10
 """Of a request's head at the most; who sends more is cut off."""
 KEEP_ALIVE_S = 75
 """How long a connection without a request is kept: longer than clients keep theirs, so that they close it."""
+SEND_BYTES = 128 * 2**10
+"""What the system may hold of a connection's answers: left alone it takes megabytes, thousands of messages, from a
+generation whose reader has stopped reading, and nobody would know."""
 _LOOK_S = 0.25
 
 
@@ -42,9 +45,12 @@ def bind(host: str, port: int) -> socket.socket:
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
     except (OSError, UnicodeError) as error:
-        raise ConfigError(f"host {host!r} is no address of this machine; give one, such as 127.0.0.1") from error
+        raise ConfigError(
+            f"host {host!r} is no address of this machine; give one, such as 127.0.0.1"
+        ) from error
     bound = socket.socket(family, kind, protocol)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BYTES)  # of its connections too
     try:
         bound.bind(address)
     except OSError as error:
@@ -58,7 +64,9 @@ def bind(host: str, port: int) -> socket.socket:
 class Server:
     """One app on one socket. `run` serves until it is told to end and has told all who are served."""
 
-    def __init__(self, app: FastAPI, service: Service, bound: socket.socket, *, grace_s: float = 10.0) -> None:
+    def __init__(
+        self, app: FastAPI, service: Service, bound: socket.socket, *, grace_s: float = 10.0
+    ) -> None:
         self._service, self._bound, self._grace_s = service, bound, grace_s
         ledger = service.ledger
 

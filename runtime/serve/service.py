@@ -5,6 +5,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from runtime.alarms import Alarms
+from runtime.blocks import text_config
 from runtime.serve.conversation import Conversations
 from runtime.serve.health import Health, Readiness
 from runtime.serve.ledger import Ledger
@@ -24,6 +25,8 @@ class Service:
     def __init__(self, scheduler: Scheduler, limits: Limits, *, log_prompts: bool = False) -> None:
         self.scheduler, self.limits, self.log_prompts = scheduler, limits, log_prompts
         self.pack, self.model_id = scheduler.pack, scheduler.host.id
+        self.vocabulary: int = text_config(scheduler.host.model).vocab_size
+        """Token ids there are."""
         self.tokens = Tokens(scheduler.host.tokenizer)
         # Twice: those of sessions that are over may be more recent than one that sleeps.
         most = 2 * scheduler.config.max_sessions

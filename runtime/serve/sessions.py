@@ -32,6 +32,8 @@ class Session:
     pending: list[int] = field(default_factory=list)
     """Of these the last ones, which the host has not read yet."""
     is_busy: bool = False
+    is_over: bool = False
+    """Nobody can name it any more; its slot is free to take."""
     used_s: float = field(default_factory=monotonic)
 
     @property
@@ -86,7 +88,7 @@ class Sessions:
     def drop(self, session: Session) -> None:
         """The session is over."""
         self._sessions.pop(session.id, None)
-        session.parked, session.parked_bytes = None, 0
+        session.is_over, session.parked, session.parked_bytes = True, None, 0
 
     def expired(self) -> list[Session]:
         """Those that nobody has used for the length of a lease."""

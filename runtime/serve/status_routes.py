@@ -49,9 +49,7 @@ def routes(service: Service) -> APIRouter:
         }
         return _json(said, 200 if is_ready else 503)
 
-    @router.get(
-        "/metrics", responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
-    )
+    @router.get("/metrics", responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}})
     async def metrics() -> Response:
         """Counters, as Prometheus reads them."""
         return Response(service.metrics.text(), media_type=CONTENT_TYPE)

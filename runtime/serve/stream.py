@@ -58,7 +58,7 @@ class Stream:
                 self._thin()
         try:
             self._loop.call_soon_threadsafe(self._arrived.set)
-        except RuntimeError:  # the reader's loop is closed: nobody will take it
+        except RuntimeError:  # the reader's event loop has ended, and the reader with it
             self.cancelled = True
 
     def cancel(self) -> None:

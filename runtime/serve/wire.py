@@ -40,7 +40,7 @@ def to_json(value: object) -> bytes:
 
 
 def join(tree: Any, counts: Counter[Cause]) -> bytes:
-    """JSON of dicts, lists and plain values with parts, and tuples of parts, among them; bytes of the parts are added to `counts`."""
+    """JSON of dicts, lists and plain values, with parts and tuples of parts among them, whose bytes are counted."""
     match tree:
         case Part():
             counts[tree.cause] += len(tree.raw)
@@ -137,13 +137,12 @@ async def while_here(receive: Receive, work: Awaitable[T]) -> T | None:
 
     working: asyncio.Future[T] = asyncio.ensure_future(work)
     gone = asyncio.ensure_future(leaving())
+    both: set[asyncio.Future[Any]] = {working, gone}
     try:
-        await asyncio.wait({working, gone}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
     finally:
         gone.cancel()
         if not working.done():
             working.cancel()
-        await asyncio.wait({working, gone})
+        await asyncio.wait(both)
     return None if working.cancelled() else working.result()
-
-

@@ -9,8 +9,17 @@ import numpy as np
 import pytest
 import torch
 
-from lenses.errors import ConceptNotFound, ConfigError, PromptError, ServerFull, SessionBusy, SessionNotFound
+from lenses.errors import (
+    BudgetError,
+    ConceptNotFound,
+    ConfigError,
+    PromptError,
+    ServerFull,
+    SessionBusy,
+    SessionNotFound,
+)
 from lenses.pack import LensPack
+from runtime.config import MonitorConfig
 from runtime.events import Event
 from runtime.host import Host
 from runtime.monitor import Monitor
@@ -319,6 +328,26 @@ def test_unknown_closed_busy_and_slept_out_sessions_are_refused(pack: LensPack) 
     run(main())
 
 
+def test_closed_sessions_leave_their_places(pack: LensPack) -> None:
+    async def main() -> None:
+        async with serving(pack, ServeConfig(max_sequences=2, max_context=100, max_sessions=3)) as scheduler:
+            for _ in range(6):
+                session = scheduler.open_session()
+                await turn(scheduler, session, PROMPTS[0])
+                scheduler.close_session(session)
+            wide = [scheduler.submit(Request(tuple(PROMPTS[0]), 90)) for _ in range(2)]
+            await until(lambda: scheduler.progress.running == 2)
+            assert scheduler.progress.parked_bytes == 0
+            for stream in wide:
+                stream.cancel()
+            sessions = [scheduler.open_session() for _ in range(3)]
+            with pytest.raises(ServerFull, match="3 sessions"):
+                scheduler.open_session()
+            assert len(set(sessions)) == 3
+
+    run(main())
+
+
 def test_beyond_the_budget_the_session_that_slept_longest_is_over(pack: LensPack) -> None:
     async def main() -> None:
         config = ServeConfig(max_sequences=1, max_context=100, session_bytes=0)
@@ -431,6 +460,12 @@ def test_what_cannot_be_is_refused_before_it_waits(pack: LensPack) -> None:
             assert scheduler.progress.waiting == 0
 
     run(main())
+    with pytest.raises(ConfigError, match="leave out deferred"):
+        Scheduler(host_of(), pack, SMALL, MonitorConfig(missing="deferred"))
+    with pytest.raises(ConfigError, match="the host has 128"):
+        Scheduler(host_of(), pack, ServeConfig(max_context=129))
+    with pytest.raises(BudgetError, match="give 2 sequences"):
+        Scheduler(host_of(), pack, ServeConfig(max_sequences=4, max_context=100, kv_bytes=2 * 3 * 100 * 64))
 
 
 def test_more_than_may_wait_are_told_when_to_come_again(pack: LensPack) -> None:
