@@ -1,4 +1,4 @@
-"""A picture of a server's page for the README: `phoropter serve` is started, a prompt typed, the page photographed.
+"""A picture of a server's page for the README: `phoropter serve` is started, and a prompt typed.
 
     python scripts/picture_live.py --out reports/pictures/live.png
 

@@ -96,7 +96,7 @@ def _words(tokenizer: Any, ids: list[int]) -> dict[str, Any]:
 
 
 def _recorded(raw: bytes, pack: LensPack) -> dict[str, Any]:
-    """A page's contents for a recording's first sequence, as the pack that is served scores it; raises Refusal."""
+    """The page's contents of a recording's first sequence, which the served pack must have scored; raises Refusal."""
     with TemporaryDirectory() as directory:
         path = Path(directory) / f"recording{SUFFIX}"
         path.write_bytes(raw)

@@ -1,4 +1,4 @@
-"""The page of a server in a browser, with real clicks and keys: what is typed is watched; nothing goes elsewhere."""
+"""A server's page in a browser, with real clicks and keys: what is typed is watched, nothing leaves the machine."""
 
 import time
 from collections.abc import Callable, Iterator
