@@ -46,7 +46,9 @@ def markdown(report: Record) -> str:
         table(("", ""), head),
         "Every lens is scored at every token. A *promise* is a threshold at a rate of false positives, with the 95 % "
         "interval of the rate that a second corpus of that size is to show (Beta-binomial, tokens over the design "
-        "effect of their texts: `lenses/null.py`). Nobody has said what these texts are of, so a lens that fires "
+        "effect of their texts: `lenses/null.py`), about the share that lies above it in the first: where texts begin "
+        "alike, their first tokens have one score, and less than the rate may lie above any threshold. Nobody has "
+        "said what these texts are of, so a lens that fires "
         "rightly counts too. Lenses graded A to D that are calibrated are judged.\n",
         _verdicts(report),
         *(_comparison(name, one, report["grade_of"]) for name, one in report["comparisons"].items()),
