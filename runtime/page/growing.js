@@ -35,25 +35,29 @@ class GrowingRun extends Run {
 
   get written() { return this.words.length - this.prompt; }
 
-  /* One chunk of the stream. */
-  take(choice) {
-    const lenses = choice.lenses ?? { content: [] }, now = performance.now();
-    const text = choice.text ?? choice.delta?.content ?? "";
+  /* Chunks of the stream that came together; the time since the last ones is theirs in equal shares. */
+  take(choices) {
+    const now = performance.now();
+    if (this._read) this.time = { prompt_ms: now - this._began, rest: "all else, on its way here too", said: "" };
+    const stepMs = this._last === null ? 0 : (now - this._last) / choices.length;
+    for (const choice of choices) this._take(choice, stepMs);
+    this._last = now;
+    if (this._steps) this.time.said = `${((now - this._began - this.time.prompt_ms) / this._steps).toFixed(1)} ms a token as they came`;
+  }
+
+  _take(choice, stepMs) {
+    const [entry] = choice.lenses?.content ?? [];
+    const isToken = entry !== undefined, text = choice.text ?? choice.delta?.content ?? "";
     if (this._read) {
       // The last word of the prompt is told of by the entry of what follows it.
-      const entries = [...(lenses.prompt ?? []), lenses.content[0] ?? null];
-      const events = entries.map((entry) => this._event(entry, null));
+      const events = [...(choice.lenses?.prompt ?? []), entry].map((one) => this._event(one, null));
       this._read.forEach((word, at) => this.add({ ...word, event: events[at] ?? null }));
       this._read = null;
-      this.time = { prompt_ms: now - this._began, rest: "all else, on its way here too", said: "" };
-      if (lenses.content.length) this._write(text, lenses.content[0], events[this.prompt - 1] ?? null);
-    } else if (lenses.content.length) {
-      const [entry] = lenses.content;
-      this._write(text, entry, this._event(entry, now - this._last));
+      if (isToken) this._write(text, entry, events.at(-1));
+    } else if (isToken) {
+      this._write(text, entry, this._event(entry, stepMs));
       this._steps++;
-      this.time.said = `${((now - this._began - this.time.prompt_ms) / this._steps).toFixed(1)} ms a token as they came`;
     } else if (text) this._write(text, null, null);
-    this._last = now;
     if (choice.finish_reason) this.finished = choice.stop_reason ?? { stop: "the text is over", length: "as many tokens as were asked for" }[choice.finish_reason];
   }
 

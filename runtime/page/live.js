@@ -110,9 +110,9 @@
       if (asked.seed !== null) body.seed = asked.seed;
       let isFirst = true;
       for await (const told of server.stream(said ? "v1/chat/completions" : "v1/completions", { body, signal })) {
-        run.seed = told.seed;
-        if (!told.choices.length) continue;
-        run.take(told.choices[0]);
+        if (!told.length) continue;
+        run.seed = told[0].seed;
+        run.take(told.flatMap(({ choices }) => choices));
         if (!isFirst) growSoon();
         else if (!recording) view.open(run, chosen ?? []);
         if (isFirst) say("Writing");

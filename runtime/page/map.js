@@ -34,7 +34,7 @@ function squarified(weights, x, y, width, height) {
 function makeMap(view) {
   const land = $("map");
   let root = -1; // -1: the whole hierarchy
-  let cells = []; // [concept, element, glow when it was painted last]
+  let cells = []; // [concept, element, what it was painted as last]
   let size = "";
 
   const bySize = (members) => [...members].sort((a, b) => view.concepts.below[b] - view.concepts.below[a] || a - b);
@@ -112,11 +112,10 @@ function makeMap(view) {
     const of = view.lightsOf(view.shownWord());
     for (const cell of cells) {
       const [concept, element, painted] = cell;
-      const p = of[concept], shade = Math.round(100 * glow(p));
-      const key = Number.isNaN(p) ? -2 : shade;
+      const p = of[concept], key = Number.isNaN(p) ? -2 : Math.round(1000 * p);
       if (key === painted) continue;
       cell[2] = key;
-      element.style.setProperty("--a", shade / 100);
+      element.style.setProperty("--a", glow(p).toFixed(2));
       element.classList.toggle("unscored", Number.isNaN(p));
       element.classList.toggle("lit", p >= concepts.tintFrom);
       const many = concepts.below[concept];

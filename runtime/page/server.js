@@ -23,7 +23,7 @@ class Server {
 
   async json(path, options) { return (await this.ask(path, options)).json(); }
 
-  /* The server-sent events of an answer, as they come; raises Refused for one that is an error. */
+  /* The server-sent events of an answer, in lists of those that came together; raises Refused for one that is an error. */
   async *stream(path, options) {
     const reader = (await this.ask(path, options)).body.pipeThrough(new TextDecoderStream()).getReader();
     let rest = "";
@@ -32,13 +32,10 @@ class Server {
       if (done) return;
       const messages = (rest + value).split("\n\n");
       rest = messages.pop();
-      for (const message of messages) {
-        const said = message.replace(/^data: ?/, "");
-        if (said === "[DONE]") return;
-        const told = JSON.parse(said);
-        if (told.error) throw new Refused(500, told.error.message);
-        yield told;
-      }
+      const told = messages.map((message) => message.replace(/^data: ?/, "")).filter((said) => said !== "[DONE]").map((said) => JSON.parse(said));
+      if (told.length) yield told.filter(({ error }) => !error);
+      const failed = told.find(({ error }) => error);
+      if (failed) throw new Refused(500, failed.error.message);
     }
   }
 }
