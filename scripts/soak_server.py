@@ -43,7 +43,7 @@ from serving.calls import Caller, json_request
 from serving.memory import MIB, Resident
 from serving.servers import running
 from serving.servers import serving as command_line
-from serving.streams import COMPLETIONS, Clients
+from serving.streams import COMPLETIONS, SESSIONS, Clients
 from serving.subject import add_options, open_pack, questions
 
 from lenses.errors import ConfigError
@@ -56,8 +56,10 @@ NEW_TOKENS, QUICK_NEW_TOKENS = 60, 12
 FAULT_S, QUICK_FAULT_S = 15.0, 1.0
 """Between two steps that are broken."""
 LEASE_S = 5.0
-CONTEXT = 384
+CONTEXT, QUICK_CONTEXT = 384, 100
 """Of the server with stalled readers: what they ask for fills it, more than sockets hide."""
+_PROMPT = 64
+"""Of it, room for a question."""
 STALLED_SHOW = 100
 SMALL_BUFFER = 4096
 SETTLE_S = 60.0
@@ -83,8 +85,8 @@ def build(arguments: argparse.Namespace, command: Sequence[str], progress: Progr
     with running("serving.product", command_line(where, model, *options, add=["faults"])) as server:
         soaked = asyncio.run(soak(server.url, pack, arguments, progress, task))
     # One more slot than stalled readers: for who is served meanwhile.
-    options = ["--max-sequences", str(arguments.streams + 1), "--max-context", str(CONTEXT)]
-    options += ["--max-waiting", str(2 * arguments.streams), "--max-new-tokens", str(CONTEXT)]
+    options = ["--max-sequences", str(arguments.streams + 1), "--max-context", str(arguments.context)]
+    options += ["--max-waiting", str(2 * arguments.streams), "--max-sessions", str(2 * arguments.streams)]
     task = progress.add_task("stalled, s", total=arguments.stall_s)
     with running("serving.product", command_line(where, model, *options, add=["faults"])) as server:
         stalled = asyncio.run(stall(server.url, pack, arguments, progress, task))
@@ -152,7 +154,7 @@ async def stall(
     """Readers that read nothing for so long: what they cost in memory, and whether somebody else is served."""
     loop = asyncio.get_running_loop()
     prompt = questions(pack, 1)[0]
-    new_tokens = min(CONTEXT - 64, 40) if arguments.quick else CONTEXT - 64
+    new_tokens = arguments.context - _PROMPT
     body: Record = {
         "prompt": prompt,
         "max_tokens": new_tokens,
@@ -163,8 +165,8 @@ async def stall(
     raw = json_request(COMPLETIONS, body)
     async with httpx.AsyncClient(base_url=url, timeout=10 * SETTLE_S) as http:
         resident = Resident((await look(http))["pid"])
-        # Keys and values are memory of slots, written once and kept: it is not what a stalled reader costs.
-        await asyncio.gather(*(read_all(url, raw) for _ in range(arguments.streams + 1)))
+        await fill_slots(http, arguments.streams + 1, arguments.context)
+        await asyncio.gather(*(read_all(url, raw) for _ in range(arguments.streams)))
         await settle(http)
         before = resident.sample()
         sockets = [await stalled_reader(url, raw) for _ in range(arguments.streams)]
@@ -213,6 +215,19 @@ async def settle(http: httpx.AsyncClient) -> Record:
         if not any(now[name] for name in LEFT) or loop.time() > due_s:
             return now
         await asyncio.sleep(0.2)
+
+
+async def fill_slots(http: httpx.AsyncClient, slots: int, context: int) -> None:
+    """Write keys and values of every slot once, as long as it is: memory that is kept, and no stalled reader's."""
+    text = "What is it? " * context
+    ids = (await http.post("/v1/tokenize", json={"prompt": text})).raise_for_status().json()["tokens"]
+    body: Record = {"prompt": ids[: context - 2], "max_tokens": 1, "temperature": 0}
+    sessions = []
+    for _ in range(slots):  # a session stays in its slot while nobody else wants it
+        sessions.append((await http.post(SESSIONS, json={})).raise_for_status().json()["id"])
+        (await http.post(COMPLETIONS, json=body | {"session": sessions[-1]})).raise_for_status()
+    for session in sessions:
+        (await http.delete(f"{SESSIONS}/{session}")).raise_for_status()
 
 
 async def read_all(url: str, raw: bytes) -> None:
@@ -313,6 +328,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     found.stall_s = found.stall_s or (QUICK_STALL_S if quick else STALL_S)
     found.new_tokens = QUICK_NEW_TOKENS if quick else NEW_TOKENS
     found.fault_s = QUICK_FAULT_S if quick else FAULT_S
+    found.context = QUICK_CONTEXT if quick else CONTEXT
     found.sample_s = 0.05 if quick else SAMPLE_S
     return found
 

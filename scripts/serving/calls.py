@@ -28,6 +28,11 @@ def request(path: str, body: bytes, *, kind: str, accept: str = "*/*", announced
     return head.encode() + body
 
 
+def delete(path: str) -> bytes:
+    """A DELETE as bytes."""
+    return f"DELETE {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+
+
 def json_request(path: str, body: Record) -> bytes:
     """A POST of JSON as bytes."""
     return request(path, json.dumps(body).encode(), kind="application/json")

@@ -20,6 +20,8 @@ from lenses.metrics import Doubles, Estimate
 
 MIB = 2**20
 _BLOCKS = 20
+_FEWEST = 40
+"""Samples that have a slope."""
 
 
 @dataclass(slots=True)
@@ -52,7 +54,9 @@ class Resident:
             "last_mib": self.mib_S[-1],
             "most_mib": max(self.mib_S),
             "growth_mib": float(np.median(quarters[3]) - np.median(quarters[1])),
-            "slope_mib_a_minute": slope(np.array(self.seconds_S), np.array(self.mib_S), seed=seed),
+            "slope_mib_a_minute": None
+            if len(self.mib_S) < _FEWEST
+            else slope(np.array(self.seconds_S), np.array(self.mib_S), seed=seed),
         }
 
 
@@ -60,8 +64,6 @@ def slope(seconds_S: Doubles, mib_S: Doubles, *, seed: int = 0) -> Estimate:
     """MiB a minute behind the first quarter, with its 95 % interval."""
     start = len(mib_S) // 4
     minutes_S, mib_S = (seconds_S[start:] - seconds_S[start]) / 60, mib_S[start:]
-    if len(mib_S) < 3 or minutes_S[-1] == 0:
-        return Estimate(0.0, -np.inf, np.inf)
     centred_S = minutes_S - minutes_S.mean()
     weight_S = centred_S / np.square(centred_S).sum()
     value = float(weight_S @ mib_S)

@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from serving.calls import Caller, Record, Refused, json_request, request
+from serving.calls import Caller, Record, Refused, delete, json_request, request
 
 COMPLETIONS, SESSIONS = "/v1/completions", "/v1/sessions"
 Behaviour = Literal["finish", "vanish", "reset", "half"]
@@ -97,6 +97,8 @@ class Clients:
             if leaves_after is not None and len(told) > leaves_after:
                 return
         self._check(told, prompt=body["lenses"]["prompt"])
+        if "session" in body:
+            await caller.call(delete(f"{SESSIONS}/{body['session']}"))
 
     def _body(self) -> Record:
         random = self._random
