@@ -12,6 +12,7 @@
     ├── HostError               the host model cannot be loaded, hooked or watched
     ├── UnsupportedDecoding     a way of generating that reorders or hides rows
     ├── PromptError             a prompt that cannot be generated from
+    ├── RecordingError          a recording cannot be read, or is not of what it is to be scored with
     ├── ConfigError             a setting that cannot hold
     │   └── BudgetError             a memory budget too small for what must fit
     ├── ExtraMissing            a library or program that only some uses need is not installed
@@ -71,6 +72,10 @@ class UnsupportedDecoding(PhoropterError):
 
 class PromptError(PhoropterError):
     """A prompt that cannot be generated from: empty, or longer than the context."""
+
+
+class RecordingError(PhoropterError):
+    """A recording of a run is missing, damaged, or of another host or site than a pack that is to score it."""
 
 
 class ConfigError(PhoropterError):

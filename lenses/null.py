@@ -170,13 +170,16 @@ class Tail:
         allowed = math.floor(rate * self.count + 1e-9)
         return float(self.values_K[min(allowed, len(self.values_K) - 1)])
 
+    def share(self, threshold: float) -> float:
+        """The share above."""
+        return float((self.values_K > threshold).sum() / self.count)
+
     def rate(self, threshold: float) -> Estimate:
         """The share above, with its interval, clustered by text, symmetric in the logarithm.
 
         Where none is above, the upper end is what no event in so many texts leaves possible.
         """
-        above = self.values_K > threshold
-        share = float(above.sum() / self.count)
+        above, share = self.values_K > threshold, self.share(threshold)
         if not share:
             return Estimate(0.0, 0.0, NONE_SEEN / len(self.weight_X))
         spread = Z * math.sqrt(self._variance(self.text_K[above], share)) / share
@@ -250,6 +253,8 @@ def null_metrics(null: Null, heads: Heads) -> list[dict[str, float]]:
         null_tokens, null_texts                 the corpus
         null_token_1fpr, null_sequence_1fpr     thresholds at 1 % of its tokens and texts; `01fpr`: at 0.1 %
         ..._low, ..._high                       the 95 % interval of each
+        ..._share                               what share of the corpus lies above it: the rate, unless many have the
+                                                very same score there, as the first tokens of texts that begin alike
         null_token_likeness                     how alike tokens of a text are there, see `Tail.likeness`; at least the
                                                 mean of all lenses
         null_excess                             s_n: mean excess above `null_token_1fpr`
@@ -267,6 +272,7 @@ def null_metrics(null: Null, heads: Heads) -> list[dict[str, float]]:
                     continue
                 key, found = f"null_{level}_{name}", tail.threshold(rate)
                 low, high = tail.interval(rate)
+                metrics[f"{key}_share"] = _rounded(tail.share(found))
                 metrics |= {
                     f"{key}{end}": _rounded_up(slope * logit + offset)
                     for end, logit in (("", found), ("_low", low), ("_high", high))

@@ -8,7 +8,7 @@ import hashlib
 import os
 import shutil
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -167,6 +167,29 @@ def read_tensors(path: Path) -> tuple[dict[str, NDArray[np.generic]], dict[str, 
     try:
         with safe_open(path, framework="np") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(error) from error
+
+
+def tensors_to_bytes(tensors: "Mapping[str, torch.Tensor]", metadata: Mapping[str, str]) -> bytes:
+    """A safetensors file as bytes, for one that is written whole by `lenses.files`."""
+    from safetensors.torch import save
+
+    raw: bytes = save(dict(tensors), dict(metadata))
+    return raw
+
+
+def read_torch(path: Path) -> "tuple[dict[str, torch.Tensor], dict[str, str]]":
+    """The tensors of any type, in memory of their own, and the metadata of a file that is no pack's.
+
+    Raises ValueError, OSError.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            # Clones, because these are maps of the file: one that is cut short later would end the process.
+            return {name: file.get_tensor(name).clone() for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
     except SafetensorError as error:
         raise ValueError(error) from error
 

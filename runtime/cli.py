@@ -1,7 +1,7 @@
 """The command `phoropter`: puts the commands together and runs them; the only file that knows exit codes.
 
-0: done · 1: whoever read our output has gone; of `pack diff`, the packs differ · 2: `error: ...`, one line on standard
-error that says what to do · 130: Ctrl-C.
+0: done · 1: whoever read our output has gone; of `diff` and `pack diff`, the two differ · 2: `error: ...`, one line on
+standard error that says what to do · 130: Ctrl-C.
 """
 
 import logging
@@ -14,7 +14,10 @@ import typer
 
 from lenses.errors import PhoropterError
 from runtime.commands import pack_making, pack_sharing, packs
+from runtime.commands.diff import diff
 from runtime.commands.doctor import doctor
+from runtime.commands.record import record
+from runtime.commands.replay import replay
 from runtime.commands.scan import scan
 from runtime.commands.serve import serve
 from runtime.commands.train import measure, train
@@ -29,7 +32,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="See which concepts are active inside a language model while it writes.",
 )
-for command in (watch, serve, scan, train, doctor):
+for command in (watch, serve, record, replay, diff, scan, train, doctor):
     app.command()(command)
 pack_app = typer.Typer(
     help="Look at lens packs, share them, and make them out of others: import, convert, subset, compare."

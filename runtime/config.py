@@ -2,10 +2,13 @@
 
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from lenses.errors import ConfigError
 from runtime.rules import Rule
+
+if TYPE_CHECKING:  # imports torch, which a configuration need not wait for
+    from lenses.pack import LensPack
 
 PromptEvents = Literal["full", "base", "off"]
 Missing = Literal["strict", "deferred"]
@@ -90,6 +93,36 @@ class MonitorConfig:
         _at_least("hot budget", self.hot_budget_bytes, 0)
         _at_least("warm budget", self.warm_budget_bytes, 0)
         _at_least("queue of events", self.queue_events, 1)
+
+    def reach(self, pack: "LensPack") -> "Reach":
+        """How far this walks down the pack's hierarchy; raises ConfigError for levels that it does not have."""
+        base_levels = pack.config.base_levels if self.base_levels is None else self.base_levels
+        deepest = pack.hierarchy.depth - 1
+        if max(base_levels) > deepest:
+            raise ConfigError(
+                f"base level {max(base_levels)} does not exist: this pack has levels 0 to {deepest}; leave it out"
+            )
+        max_level = deepest if self.max_level is None else self.max_level
+        if max_level < max(base_levels):
+            raise ConfigError(
+                f"max level {max_level} is above base level {max(base_levels)}; raise it or give fewer base levels"
+            )
+        return Reach(
+            base_levels,
+            pack.config.top_k if self.top_k is None else self.top_k,
+            pack.config.load_threshold if self.load_threshold is None else self.load_threshold,
+            max_level,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """How far a monitor walks down one pack: what it was told, or else what the pack says."""
+
+    base_levels: tuple[int, ...]
+    top_k: int
+    load_threshold: float
+    max_level: int
 
 
 def _at_least(name: str, value: int, least: int) -> None:

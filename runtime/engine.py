@@ -26,7 +26,7 @@ import torch
 from numpy.typing import NDArray
 
 from lenses.bank import Bank
-from lenses.errors import ConfigError, PackIntegrityError
+from lenses.errors import PackIntegrityError
 from lenses.lens import Floats
 from lenses.pack import LensPack
 from runtime.cache import FamilyCache, Group
@@ -43,17 +43,8 @@ class Engine:
 
     def __init__(self, pack: LensPack, config: MonitorConfig, clock: Clock = NO_CLOCK) -> None:
         hierarchy = pack.hierarchy
-        base_levels = pack.config.base_levels if config.base_levels is None else config.base_levels
-        deepest = hierarchy.depth - 1
-        if max(base_levels) > deepest:
-            raise ConfigError(
-                f"base level {max(base_levels)} does not exist: this pack has levels 0 to {deepest}; leave it out"
-            )
-        max_level = deepest if config.max_level is None else config.max_level
-        if max_level < max(base_levels):
-            raise ConfigError(
-                f"max level {max_level} is above base level {max(base_levels)}; raise it or give fewer base levels"
-            )
+        reach = config.reach(pack)
+        base_levels, max_level = reach.base_levels, reach.max_level
         self.pack = pack
         self.config = config
         self.base_levels = base_levels
@@ -95,8 +86,8 @@ class Engine:
         self.expansion = Expansion(
             hierarchy,
             pack.heads,
-            pack.config.top_k if config.top_k is None else config.top_k,
-            pack.config.load_threshold if config.load_threshold is None else config.load_threshold,
+            reach.top_k,
+            reach.load_threshold,
             max_level,
         )
         self._families = [

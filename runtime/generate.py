@@ -79,6 +79,20 @@ def encode(model: Any, tokenizer: Any, prompt: Prompt, max_new_tokens: int = 1) 
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
 
+def encode_all(
+    model: Any, tokenizer: Any, prompts: Sequence[Prompt], max_new_tokens: int = 1
+) -> dict[str, torch.Tensor]:
+    """`encode` for several prompts `[B, T]`, shorter ones padded on the left; raises PromptError."""
+    each = [encode(model, tokenizer, prompt, max_new_tokens) for prompt in prompts]
+    length = max(one["input_ids"].shape[1] for one in each)
+    padding = {"input_ids": getattr(tokenizer, "pad_token_id", None) or 0, "attention_mask": 0}
+
+    def padded(row_1T: torch.Tensor, value: int) -> torch.Tensor:
+        return torch.nn.functional.pad(row_1T, (length - row_1T.shape[1], 0), value=value)
+
+    return {name: torch.cat([padded(one[name], value) for one in each]) for name, value in padding.items()}
+
+
 def _check_context(model: Any, tokens: int, new_tokens: int) -> None:
     context = getattr(text_config(model), "max_position_embeddings", None)
     if context is None or tokens + new_tokens <= context:
@@ -135,7 +149,7 @@ def _events(
     def work() -> None:
         unsubscribe = monitor.subscribe(channel.put)
         try:
-            with _seeded(model, seed), monitor.attach(model):
+            with seeded(model, seed), monitor.attach(model):
                 model.generate(**arguments, stopping_criteria=criteria)
         except BaseException as error:  # nothing is swallowed: the consumer raises it
             channel.finish(error)
@@ -157,7 +171,8 @@ def _events(
 
 
 @contextmanager
-def _seeded(model: Any, seed: int | None) -> Iterator[None]:
+def seeded(model: Any, seed: int | None) -> Iterator[None]:
+    """torch's random state seeded for a while and given back as it was; None leaves it alone."""
     if seed is None:
         yield
         return

@@ -17,7 +17,7 @@ Knows nothing about module hooks (see `hook`), tiers, or how events are shown.
 Shapes: B sequences of the running batch, T columns of this forward, D hidden size, R rows, P rows that are scored.
 """
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -134,9 +134,7 @@ class Monitor:
         check_host(self.pack, model)
         if tokenizer is not None:
             self.events.tokenizer = tokenizer
-        config = text_config(model)
-        self._bos_token = config.bos_token_id
-        self._eos_tokens = frozenset(eos_ids_of(model))
+        self.know_ends(text_config(model).bos_token_id, eos_ids_of(model))
         may_stop = any(rule.action == "stop" for rule in self.config.rules)
         return Tap(model, self.pack.config.site, self, stops=self._stops if may_stop else None)
 
@@ -194,6 +192,11 @@ class Monitor:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def know_ends(self, bos_token: int | None, eos_tokens: Iterable[int]) -> None:
+        """Which tokens begin and end the host's sequences; `attach` asks the host, a recording says it."""
+        self._bos_token = bos_token
+        self._eos_tokens = frozenset(eos_tokens)
 
     # What the hook calls, in this order: expect, (tokens_fed, observe) once a forward, finish_run.
 

@@ -6,8 +6,8 @@ ends single sequences unseen is an UnsupportedDecoding in one line, before anyth
 Shapes: B sequences that will run, T tokens of the prompt.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 import numpy as np
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from lenses.errors import UnsupportedDecoding
 
 Ids = NDArray[np.int64]
+Setting = bool | int | float | str
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,8 @@ class GenerationPlan:
     """Ids that end a sequence when generated. They may occur inside the prompt, where they end nothing."""
     pads: bool = True
     """Whether there is a token that sequences which have ended go on with."""
+    settings: Mapping[str, Setting] = field(default_factory=dict)
+    """What `generate` goes by, as it resolved it, defaults included: `temperature` and so on."""
 
     @property
     def prompt_length(self) -> int:
@@ -101,7 +104,17 @@ def read_plan(model: Any, given: dict[str, Any]) -> GenerationPlan:
     for criterion in criteria:
         eos_ids |= ids_of(getattr(criterion, "eos_token_id", None))
     pads = config.pad_token_id is not None or config.eos_token_id is not None
-    return GenerationPlan(prompt_BT, tuple(sorted(eos_ids)), pads)
+    return GenerationPlan(prompt_BT, tuple(sorted(eos_ids)), pads, _settings(config))
+
+
+def _settings(config: Any) -> dict[str, Setting]:
+    """What a generation configuration says that can be written down, but ids, which the plan has."""
+    told = config.to_diff_dict()
+    return {
+        name: value
+        for name, value in sorted(told.items())
+        if isinstance(value, Setting) and not name.endswith("_token_id") and name != "transformers_version"
+    }
 
 
 def _compiles(model: Any, config: Any, cache: Any) -> bool:

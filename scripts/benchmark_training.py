@@ -197,7 +197,7 @@ def branch_of(hierarchy: Hierarchy, most: int) -> tuple[Hierarchy, list[int]]:
 
 def shortened(config: TrainingConfig, arguments: argparse.Namespace) -> TrainingConfig:
     """The configuration, with few steps for a quick try."""
-    return replace(config, steps=QUICK_STEPS, check_every=2) if arguments.quick else config
+    return replace(config, steps=QUICK_STEPS, looks=5) if arguments.quick else config
 
 
 def quality(trained: TrainedLenses, held_out: Samples, hierarchy: Hierarchy) -> Record:
@@ -253,7 +253,7 @@ def step_gflop(config: TrainingConfig, lenses: int, hidden: int) -> float:
     if config.widths:
         h1, h2 = config.widths
         sizes += 6 * h1 * h2 + 6 * h2
-    return lenses * config.batch * sizes / 1e9
+    return lenses * (config.shared + 2 * config.own) * sizes / 1e9
 
 
 def reset_peak() -> None:

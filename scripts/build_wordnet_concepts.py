@@ -57,7 +57,7 @@ _MANY_SENSES = 8
 class Rules:
     """What decides which synsets become concepts."""
 
-    descendants: int = 40
+    descendants: int = 28
     """A concept has at least so many synsets below it."""
     family: int = 32
     """A family has at most so many members."""

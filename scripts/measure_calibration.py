@@ -7,9 +7,10 @@
 What it does:
 1. reads two null corpora, gcide's entries and manual pages (`runtime/training/null_texts.py`), and scores every lens at
    every token of them with the pack's host;
-2. three times makes thresholds and alarm budgets of some texts (`lenses/null.py`, `lenses/alarms.py`) and counts on
-   others: the dictionary's against the manual's, which is another kind of text; half of both against the other half,
-   which is the same mixture; half of the dictionary against its other half, the control in which nothing differs;
+2. several times makes thresholds and alarm budgets of some texts (`lenses/null.py`, `lenses/alarms.py`) and counts on
+   others: half of both against the other half, a second null corpus of the mixture that packs are calibrated on; half
+   of the dictionary against its other half, the control in which nothing differs; the dictionary's against the
+   manual's, to see what a promise is worth on a kind of text that it was not made on;
 3. writes reports/calibration.json and .md.
 
 Lenses that may alarm are judged: those that the pack's card grades A to D. Scores go through a temporary file of four
@@ -26,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from calibrating.corpora import score_corpus
+from calibrating.corpora import Corpus, score_corpus
 from calibrating.promises import Part, compare, graded
 from pages.calibration_report import markdown
 from pages.command import make_report
@@ -42,9 +43,10 @@ from runtime.training.null_texts import GCIDE, MANUAL, gcide, manual
 
 Record = dict[str, Any]
 
-TEXTS, QUICK_TEXTS = 6000, 300
+TEXTS, QUICK_TEXTS = 4000, 300
+SPLITS = 5
 BUDGETS = (1.0, 5.0, 20.0, 100.0)
-COMPARISONS = ("another kind", "both kinds", "one kind")
+COMPARISONS = ("both kinds", "one kind", "another kind")
 
 
 def build(arguments: argparse.Namespace, command: Sequence[str], progress: Progress) -> Record:
@@ -60,6 +62,7 @@ def build(arguments: argparse.Namespace, command: Sequence[str], progress: Progr
         "host": host.id,
         "texts": {name: len(some) for name, some in texts.items()},
         "budgets": list(arguments.budgets),
+        "splits": arguments.splits,
         "seed": arguments.seed,
     }
     run = RunRecord.begin(command, settings)
@@ -77,23 +80,28 @@ def build(arguments: argparse.Namespace, command: Sequence[str], progress: Progr
                     "another directory"
                 )
         rng = np.random.default_rng(arguments.seed)
-        halves: dict[str, tuple[Part, Part]] = {}
-        whole: dict[str, Part] = {}
-        for name, corpus in corpora.items():
-            half = np.zeros(corpus.texts, np.bool_)
-            half[rng.permutation(corpus.texts)[: corpus.texts // 2]] = True
-            halves[name] = (corpus, half), (corpus, ~half)
-            whole[name] = corpus, np.ones(corpus.texts, np.bool_)
-        pairs = (
-            ([whole["gcide"]], [whole["manual"]]),
-            ([first for first, _ in halves.values()], [second for _, second in halves.values()]),
-            ([halves["gcide"][0]], [halves["gcide"][1]]),
-        )
-        task = progress.add_task("comparisons", total=len(pairs))
-        found: Record = {"comparisons": {}}
-        for name, (first, second) in zip(COMPARISONS, pairs, strict=True):
-            found["comparisons"][name] = compare(first, second, pack.hierarchy, pack.heads, arguments.budgets)
+        task = progress.add_task("comparisons", total=2 * arguments.splits + 1)
+
+        def compared(first: list[Part], second: list[Part]) -> Record:
+            one = compare(first, second, pack.hierarchy, pack.heads, arguments.budgets)
             progress.advance(task)
+            return one
+
+        splits: list[dict[str, tuple[Part, Part]]] = [
+            {name: _halves(corpus, rng) for name, corpus in corpora.items()} for _ in range(arguments.splits)
+        ]
+        both = [
+            compared([first for first, _ in split.values()], [second for _, second in split.values()])
+            for split in splits
+        ]
+        one = [compared([split["gcide"][0]], [split["gcide"][1]]) for split in splits]
+        other = compared(*([(corpora[name], np.ones(corpora[name].texts, np.bool_))] for name in texts))
+        found: Record = {
+            "comparisons": {
+                name: runs[0] | {"splits": _over_splits(runs)}
+                for name, runs in zip(COMPARISONS, (both, one, [other]), strict=True)
+            }
+        }
     grades = graded(pack.hierarchy)
     return plain(  # type: ignore[no-any-return]
         {
@@ -109,11 +117,28 @@ def build(arguments: argparse.Namespace, command: Sequence[str], progress: Progr
     )
 
 
+def _halves(corpus: Corpus, rng: np.random.Generator) -> tuple[Part, Part]:
+    half = np.zeros(corpus.texts, np.bool_)
+    half[rng.permutation(corpus.texts)[: corpus.texts // 2]] = True
+    return (corpus, half), (corpus, ~half)
+
+
+def _over_splits(runs: Sequence[Record]) -> Record:
+    """Of every threshold the shares of lenses inside, and of every budget whether it was kept, split by split."""
+    return {
+        "inside": {key: [run["rates"][key]["inside"] for run in runs] for key in runs[0]["rates"]},
+        "kept": [
+            [bool(run["alarms"][place].get("kept")) for run in runs]
+            for place in range(len(runs[0]["alarms"]))
+        ],
+    }
+
+
 def summary(report: Record) -> Record:
     """What the last line says."""
     return {"quick": report["quick"]} | {
-        name: {key: round(rates["inside"], 3) for key, rates in one["rates"].items()}
-        | {"budgets_kept": sum(bool(alarm.get("kept")) for alarm in one["alarms"])}
+        name: {key: round(float(np.mean(shares)), 3) for key, shares in one["splits"]["inside"].items()}
+        | {"budgets_kept": round(float(np.mean(one["splits"]["kept"])), 3)}
         for name, one in report["comparisons"].items()
     }
 
@@ -132,6 +157,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--texts", type=int, default=None, help=f"of each corpus, at the most (default {TEXTS})"
     )
     parser.add_argument("--budgets", type=float, nargs="+", default=BUDGETS, help="alarms per 1,000 tokens")
+    parser.add_argument("--splits", type=int, default=SPLITS, help="random halves that are compared")
     parser.add_argument("--seed", type=int, default=0, help="of the halves")
     parser.add_argument("--scratch", type=Path, default=None, help="where the file of scores goes meanwhile")
     parser.add_argument(

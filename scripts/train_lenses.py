@@ -38,7 +38,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--rank", type=int, help="train compact lenses, behind a projection with so many rows")
     add("--teacher", type=Path, help="a pack of the same concepts whose probabilities take the labels' place")
     add("--null", nargs="*", default=("gcide", "manual"), help="null corpora, as of phoropter train")
-    add("--steps", type=int, default=2000)
+    add("--steps", type=int, default=5000)
+    add("--shared", type=int, default=512, help="samples a step that all lenses see")
+    add("--states", type=Path, help="keep the host's states there")
     add("--positions", type=int, default=4, help="sampled positions a text, its last aside")
     add("--tellings", type=int, default=2, help="ways in which each synset is told to train on")
     add("--seed", type=int, default=0)
@@ -57,12 +59,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         "pooling": arguments.pooling,
         "widths": arguments.widths,
         "steps": arguments.steps,
+        "shared": arguments.shared,
+        "learning-rate": 3e-3,
         "positions": arguments.positions,
         "tellings": arguments.tellings,
         "seed": arguments.seed,
         "kind": "mlp" if arguments.rank is None else "compact",
     }
-    given |= {name: value for name in ("rank", "teacher") if (value := getattr(arguments, name))}
+    given |= {name: value for name in ("rank", "teacher", "states") if (value := getattr(arguments, name))}
     options = [f"--{name}={value}" for name, value in given.items()]
     return phoropter(["train", "--with-host", *options, *(f"--null={source}" for source in arguments.null)])
 

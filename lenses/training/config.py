@@ -15,8 +15,10 @@ class TrainingConfig:
     rank: int | None = None
     """R, the rows of a projection that all lenses read through (compact); None: they read the state itself."""
     steps: int = 1000
-    batch: int = 64
-    """Samples that each lens sees a step."""
+    shared: int = 64
+    """Samples a step that all lenses see."""
+    own: int = 16
+    """Samples a step of each lens's own positives, and as many of its parent's."""
     learning_rate: float = 1e-3
     weight_decay: float = 1e-2
     sibling_weight: float = 4.0
@@ -27,8 +29,8 @@ class TrainingConfig:
     """Weight of the penalty on a concept that is surer than its parent: the square of what its log-odds are above."""
     span: int = 512
     """K, principal directions of the states to train in; states of no more numbers are taken as they are."""
-    check_every: int = 50
-    """Steps between two looks at the validation states."""
+    looks: int = 20
+    """Looks at the validation states, evenly spaced over the steps."""
     patience: int = 5
     """Looks at which a lens may fail to improve before it counts as finished."""
     seed: int = 0
@@ -39,7 +41,7 @@ class TrainingConfig:
                 f"widths {list(self.widths)} with rank {self.rank} are no lens; give two widths, or none and no rank "
                 "for linear lenses"
             )
-        least = {"steps": 1, "batch": 4, "span": 1, "check_every": 1, "patience": 1}
+        least = {"steps": 1, "shared": 2, "own": 1, "span": 1, "looks": 1, "patience": 1}
         for name, lowest in least.items():
             if getattr(self, name) < lowest:
                 raise ConfigError(f"{name} is {getattr(self, name)}, expected {lowest} or more; give more")

@@ -1,15 +1,14 @@
 """Which samples each lens sees in a step, and what they weigh.
 
-A lens of a thousand would wait long for its own positives in a batch that all share. So every lens has a batch of its
-own, in three parts:
+A lens of a thousand would wait long for its own positives in a batch that all share. So a lens sees three parts:
 
-    general   the same for all lenses: half from all samples, half by first drawing a concept and then one of its texts
+    shared    the same for all lenses: half from all samples, half by first drawing a concept and then one of its texts
     own       from the concept's positives
     parent's  the very samples that its parent has as its own: positives of the lens and of its siblings (without a
-              parent: more general ones)
+              parent: drawn as the shared ones are)
 
 What is learnt does not depend on the parts. Each class has one half of a lens's weight; of the negatives, drawn as in
-the general part, those of the parent's weigh `sibling_weight` times as much as any other. A sample's weight makes up
+the shared part, those of the parent's weigh `sibling_weight` times as much as any other. A sample's weight makes up
 for how often its kind is drawn.
 
 Shapes: N lenses, B samples that a lens sees, S samples, X texts; `kind` 0 positive, 1 under the parent, 2 any other.
@@ -32,16 +31,17 @@ class Draw:
         self,
         samples: Samples,
         hierarchy: Hierarchy,
-        batch: int,
+        shared: int,
+        own: int,
         sibling_weight: float,
         rng: np.random.Generator,
     ) -> None:
         self._rng = rng
         self._samples = samples
-        self.own = batch // 4
+        self.shared = shared
+        """Samples of the shared part, the first of a lens's."""
+        self.own = own
         """Samples of the own part, and of the parent's."""
-        self.general = batch - 2 * self.own
-        """Samples of the general part, the first of a batch."""
         self._count = len(samples.text_S)
         self._parents_N = hierarchy.parents.astype(np.int64)
         self._order = np.argsort(samples.text_S, kind="stable")
@@ -60,24 +60,25 @@ class Draw:
     def __call__(self) -> Ints:
         """[N, B] the samples of one step."""
         lenses = len(self._parents_N)
-        general = self._draw_general(self.general)
+        shared = self._draw_general(self.shared)
         own_NC = self._draw_general(lenses * self.own).reshape(lenses, self.own)
         own_NC[self._able] = self._draw_of(np.repeat(self._able, self.own)).reshape(-1, self.own)
         parents_NC = np.where(
             self._parents_N[:, None] >= 0, own_NC[self._parents_N], self._draw_general(self.own)
         )
-        return np.concatenate([np.broadcast_to(general, (lenses, len(general))), own_NC, parents_NC], axis=1)
+        return np.concatenate([np.broadcast_to(shared, (lenses, len(shared))), own_NC, parents_NC], axis=1)
 
     def labels(self, picked_NB: Ints) -> tuple[NDArray[np.bool_], Floats]:
         """[N, B] whether each sample is a positive of its lens, and what it weighs."""
-        text_NB = self._samples.text_S[picked_NB]
+        of_text_XN, parents_N = self._samples.positive_XN, self._parents_N
+        shared_GN = self._samples.positive(picked_NB[0, : self.shared])
+        own_NC = self._samples.text_S[picked_NB[:, self.shared :]]
         lens_N1 = np.arange(len(picked_NB))[:, None]
-        positive_NB = self._samples.positive_XN[text_NB, lens_N1]
-        under_NB = self._samples.positive_XN[text_NB, self._parents_N[:, None]] & (
-            self._parents_N[:, None] >= 0
-        )
+        positive_NB = np.concatenate([shared_GN.T, of_text_XN[own_NC, lens_N1]], axis=1)
+        under_NB = np.concatenate([shared_GN[:, parents_N].T, of_text_XN[own_NC, parents_N[:, None]]], axis=1)
+        under_NB &= parents_N[:, None] >= 0
         kind_NB = np.where(positive_NB, 0, np.where(under_NB, 1, 2))
-        return positive_NB, self._weight_N3[lens_N1, kind_NB]
+        return positive_NB, np.take_along_axis(self._weight_N3, kind_NB, axis=1)
 
     def _draw_general(self, size: int) -> Ints:
         uniform = self._rng.integers(self._count, size=size - size // 2)
@@ -111,8 +112,8 @@ class Draw:
         parents_N3 = np.stack([of_parent, 1 - of_parent, np.zeros_like(of_parent)], axis=1)
         has_pool = has_parent & (self._texts_N[self._parents_N] > 0)
         parents_N3 = np.where(has_pool[:, None], parents_N3, general_N3)
-        drawn_N3 = (self.general * general_N3 + self.own * (own_N3 + parents_N3)) / (
-            self.general + 2 * self.own
+        drawn_N3 = (self.shared * general_N3 + self.own * (own_N3 + parents_N3)) / (
+            self.shared + 2 * self.own
         )
         wanted_N3 = general_N3 * [0.0, sibling_weight, 1.0]
         wanted_N3 *= 0.5 / np.maximum(wanted_N3.sum(axis=1, keepdims=True), 1e-12)

@@ -1,10 +1,10 @@
 """Training all lenses of a hierarchy together: one stack, one loop, states computed beforehand.
 
-Every lens sees samples of its own in every step (see `draw`), in the coordinates of `span`, which are folded into the
-layer that reads the state when the lenses are exported: what is served reads plain input states. Lenses that share no
-projection begin as the linear lenses of `linear`. With validation samples each lens keeps the weights that were good
-there (see `stopping`); and where the closed form over all of the state tells a concept better than what was found in
-the span, the lens is that one, carried by two of its units.
+In every step a lens sees samples that all lenses see and some of its own (see `draw`), in the coordinates of `span`,
+which are folded into the layer that reads the state when the lenses are exported: what is served reads plain input
+states. Lenses that share no projection begin as the linear lenses of `linear`. With validation samples each lens keeps
+the weights that were good there (see `stopping`); and where the closed form over all of the state tells a concept
+better than what was found in the span, the lens is that one, carried by two of its units.
 
 Compact lenses read a projection of the state that is trained with them. Lenses may be distilled: then a teacher's
 probabilities take the labels' place, sample by sample, with the labels' weights.
@@ -58,14 +58,12 @@ def train(
     parents_N = torch.from_numpy(hierarchy.parents.astype(np.int64)).to(device)
     span = Span.of(samples, config.span, config.seed)
     states_SK = span.coordinates(samples).to(device)
-    draw = Draw(samples, hierarchy, config.batch, config.sibling_weight, rng)
-    stack = Stack(
-        len(hierarchy), states_SK.shape[1], config.widths, config.rank, config.batch, torch_rng, device
-    )
+    draw = Draw(samples, hierarchy, config.shared, config.own, config.sibling_weight, rng)
+    stack = Stack(len(hierarchy), states_SK.shape[1], config.widths, config.rank, torch_rng, device)
     if teacher is None and stack.can_begin_linear:
         _begin_linear(stack, states_SK, samples, hierarchy, config)
     taught_SN = None if teacher is None else _teach(samples, teacher, len(hierarchy))
-    gather = _Gather(len(hierarchy), config.batch, states_SK.shape[1], device)
+    gather = _Gather()
     best = None
     if validation is not None:
         validation.check(hierarchy)
@@ -74,13 +72,13 @@ def train(
             hierarchy,
             span.coordinates(validation).to(device),
             stack,
-            config.batch,
             config.patience,
             np.random.default_rng([config.seed, 1]),
         )
         best.look(gather)
     optimiser = _optimiser(stack, config)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, config.steps))
+    every = -(-config.steps // config.looks)
     for step in range(1, config.steps + 1):
         picked_NB = draw()
         positive_NB, weight_NB = draw.labels(picked_NB)
@@ -89,21 +87,23 @@ def train(
             lens_N1 = np.arange(len(hierarchy))[:, None]
             taught_NB = torch.from_numpy(taught_SN[picked_NB, lens_N1]).to(device, torch.float32)
             target_NB = torch.sigmoid(taught_NB)
-        states_NBK = gather(states_SK, torch.from_numpy(picked_NB).to(device))
+        index_NB = torch.from_numpy(picked_NB).to(device)
+        parts = states_SK[index_NB[0, : draw.shared]], gather(states_SK, index_NB[:, draw.shared :])
         if config.dropout:
             # The same numbers are left out for all lenses: they do not know of each other, and dice are slow.
-            keep_BK = torch.rand(states_NBK.shape[1:], generator=torch_rng) >= config.dropout
-            states_NBK *= keep_BK.to(device) / (1 - config.dropout)
-        logits_NB = stack.score(states_NBK).requires_grad_()
+            for states in parts:
+                keep_BK = torch.rand(states.shape[-2:], generator=torch_rng) >= config.dropout
+                states *= keep_BK.to(device) / (1 - config.dropout)
+        logits_NB = stack.score(*parts).requires_grad_()
         loss = _loss(logits_NB, target_NB, torch.from_numpy(weight_NB).to(device))
         if config.coherence:
             loss = loss + config.coherence * _incoherence(logits_NB, parents_N, draw)
         (slope_NB,) = torch.autograd.grad(loss, logits_NB)
-        stack.backward(states_NBK, slope_NB)
+        stack.backward(slope_NB)
         optimiser.step()
         schedule.step()
         progress(step, float(loss.detach()) / len(hierarchy))
-        is_look = step % config.check_every == 0 or step == config.steps
+        is_look = step % every == 0 or step == config.steps
         if best is not None and is_look and not best.look(gather):
             break
     if best is None or validation is None:
@@ -136,11 +136,11 @@ def incoherence(logits_BN: torch.Tensor, parents_N: torch.Tensor) -> torch.Tenso
 def _incoherence(logits_NB: torch.Tensor, parents_N: torch.Tensor, draw: Draw) -> torch.Tensor:
     """`incoherence` over the samples that a lens and its parent have both seen."""
     child = torch.nonzero(parents_N >= 0).squeeze(1)
-    general, own = draw.general, draw.own
+    shared, own = draw.shared, draw.own
     of_child, of_parent = logits_NB[child], logits_NB[parents_N[child]]
-    seen_by_child = torch.cat([of_child[:, :general], of_child[:, general + own :]], dim=1)
-    above = torch.relu(seen_by_child - of_parent[:, : general + own])
-    return above.square().sum() / (general + own)
+    seen_by_child = torch.cat([of_child[:, :shared], of_child[:, shared + own :]], dim=1)
+    above = torch.relu(seen_by_child - of_parent[:, : shared + own])
+    return above.square().sum() / (shared + own)
 
 
 def _loss(logits_NB: torch.Tensor, target_NB: torch.Tensor, weight_NB: torch.Tensor) -> torch.Tensor:
@@ -163,12 +163,16 @@ def _begin_linear(
 class _Gather:
     """Collects the states of each lens's samples into one array that is used again and again."""
 
-    def __init__(self, lenses: int, batch: int, coordinates: int, device: torch.device | str) -> None:
-        self._states_NBK = torch.empty(lenses, batch, coordinates, device=device)
+    def __init__(self) -> None:
+        self._arrays: dict[torch.Size, torch.Tensor] = {}
 
     def __call__(self, states_SK: torch.Tensor, index_NB: torch.Tensor) -> torch.Tensor:
-        torch.index_select(states_SK, 0, index_NB.flatten(), out=self._states_NBK.flatten(0, 1))
-        return self._states_NBK
+        shape = torch.Size((*index_NB.shape, states_SK.shape[1]))
+        if shape not in self._arrays:
+            self._arrays[shape] = states_SK.new_empty(shape)
+        found = self._arrays[shape]
+        torch.index_select(states_SK, 0, index_NB.flatten(), out=found.flatten(0, 1))
+        return found
 
 
 def _teach(samples: Samples, teacher: Callable[[Floats], Floats], lenses: int) -> NDArray[np.float16]:

@@ -1,9 +1,9 @@
 """Early stopping, a lens at a time: every lens keeps what told validation states well.
 
-Every lens is asked about fixed validation samples of its own, eight times the batch together: up to 64 of its
-positives; of the rest, a third its siblings' positives and the others any negatives. What counts is the mean of two
-AUROCs, against any negative and against siblings alone: by the first alone lenses would forget to tell siblings apart.
-Both are computed for all lenses at once.
+Every lens is asked about 512 fixed validation samples of its own: up to 64 of its positives; of the rest, a third its
+siblings' positives and the others any negatives. What counts is the mean of two AUROCs, against any negative and
+against siblings alone: by the first alone lenses would forget to tell siblings apart. Both are computed for all lenses
+at once.
 
 So few samples make an AUROC that trembles, and later weights are the calmer ones. So a lens takes the later weights
 unless they are `TOLERANCE` below its best; when that has been so for `patience` looks on end it is finished, and
@@ -25,7 +25,9 @@ from lenses.concept import Hierarchy
 from lenses.training.samples import Samples
 from lenses.training.stack import Stack
 
-_POSITIVES, _BATCHES = 64, 8
+_POSITIVES, _SAMPLES = 64, 512
+_BATCH = 64
+"""Samples of each lens that are scored at a time."""
 TOLERANCE = 0.005
 Ints = NDArray[np.int64]
 
@@ -50,18 +52,14 @@ class Best:
         hierarchy: Hierarchy,
         states_SK: torch.Tensor,
         stack: Stack,
-        batch: int,
         patience: int,
         rng: np.random.Generator,
     ) -> None:
-        self._states_SK, self._stack, self._batch, self._patience = states_SK, stack, batch, patience
+        self._states_SK, self._stack, self._patience = states_SK, stack, patience
         device = states_SK.device
-        picked = [
-            _pick(samples, n, int(parent), _BATCHES * batch, rng)
-            for n, parent in enumerate(hierarchy.parents)
-        ]
+        picked = [_pick(samples, n, int(parent), _SAMPLES, rng) for n, parent in enumerate(hierarchy.parents)]
         self._widths = [max(len(kinds[kind]) for kinds in picked) for kind in range(3)]
-        width = -(-sum(self._widths) // batch) * batch
+        width = -(-sum(self._widths) // _BATCH) * _BATCH
         index_NV = np.zeros((len(picked), width), np.int64)
         present_NV = np.zeros((len(picked), width), np.bool_)
         for n, kinds in enumerate(picked):
@@ -83,7 +81,7 @@ class Best:
         logits_NV = torch.cat(
             [
                 self._stack.score(gather(self._states_SK, index_NB))
-                for index_NB in torch.split(self._index_NV, self._batch, dim=1)
+                for index_NB in torch.split(self._index_NV, _BATCH, dim=1)
             ],
             dim=1,
         )

@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -31,6 +31,45 @@ Device = Annotated[
         help="cpu, cuda, cuda:1 and so on, or auto. Default: the best for the host, cpu for lenses."
     ),
 ]
+
+
+MaxNewTokens = Annotated[int, typer.Option(help="Tokens to generate at the most.")]
+Temperature = Annotated[float, typer.Option(help="0 takes the likeliest token each time.")]
+Seed = Annotated[int, typer.Option(help="Makes sampling repeatable.")]
+BaseLevels = Annotated[
+    str | None,
+    typer.Option(help="Levels scored at every token: 0 or 0,1 and so on. Default: the pack's."),
+]
+TopK = Annotated[
+    int | None,
+    typer.Option(help="Width of expansion: families opened a level at the most. Default: the pack's."),
+]
+LoadThreshold = Annotated[
+    float | None,
+    typer.Option(help="Probability from which a concept's children are scored. Default: the pack's."),
+]
+MaxLevel = Annotated[int | None, typer.Option(help="Deepest level to score. Default: all.")]
+Exhaustive = Annotated[bool, typer.Option("--exhaustive", help="Score every lens at every token.")]
+PromptEvents = Annotated[
+    str, typer.Option(help="Prompt tokens that get events: full, base (base levels alone) or off.")
+]
+Rules = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="RULE",
+        help="CONCEPT > BOUND for POSITIONS -> mark, or stop to end there: where the concept's probability is "
+        "above (or <, below) the bound for so many positions in a row; may be given again.",
+    ),
+]
+
+
+def sampling(max_new_tokens: int, temperature: float, seed: int) -> dict[str, Any]:
+    """What `Monitor.stream` is to be told of generating; raises ConfigError."""
+    check("max new tokens", max_new_tokens, 1)
+    check("temperature", temperature, 0)
+    check("seed", seed, 0, 2**63 - 1)
+    how = {"do_sample": True, "temperature": temperature} if temperature else {"do_sample": False}
+    return {"max_new_tokens": max_new_tokens, "seed": seed, **how}
 
 
 def lens_device(device: str | None) -> str:

@@ -63,6 +63,13 @@ def train(
         ),
     ] = None,
     steps: Annotated[int, typer.Option(help="Steps of training at the most.")] = 2000,
+    shared: Annotated[
+        int,
+        typer.Option(
+            help="Samples a step that all lenses see. More is better and slower; small lenses can have many."
+        ),
+    ] = 64,
+    learning_rate: Annotated[float, typer.Option(help="Of the first steps; it falls to a fiftieth.")] = 1e-3,
     positions: Annotated[int, typer.Option(help="Sampled positions of a text, its last aside.")] = 4,
     tellings: Annotated[int, typer.Option(help="Ways in which a text of WordNet is told.")] = 2,
     dtype: Annotated[str, typer.Option(help="How first layers are stored: bf16, fp32 or int8.")] = "bf16",
@@ -138,7 +145,9 @@ def train(
         host = _load(model, revision, device, workers)
         directory = beside if states is None else local_path(states)
         given = _texts(texts, other, null, tellings, host, read, directory, workers, seed, progress)
-        recipe = _recipe(host, kind, widths, rank, site, pooling, steps, positions, dtype, seed)
+        recipe = _recipe(
+            host, kind, widths, rank, site, pooling, steps, shared, learning_rate, positions, dtype, seed
+        )
         if with_host and host.path is None:
             raise ConfigError(
                 f"the host {one_line(model)} has no files that could travel; leave out --with-host"
@@ -302,6 +311,8 @@ def _recipe(
     sites: list[str] | None,
     poolings: list[str] | None,
     steps: int,
+    shared: int,
+    learning_rate: float,
     positions: int,
     dtype: str,
     seed: int,
@@ -319,6 +330,8 @@ def _recipe(
         widths=_parse_widths(widths, kind),
         rank=rank if kind == "compact" else None,
         steps=steps,
+        shared=shared,
+        learning_rate=learning_rate,
         seed=seed,
     )
     return Recipe(

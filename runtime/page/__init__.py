@@ -1,6 +1,7 @@
 """A watched generation as one HTML file that needs nothing else: no network, no fonts, no other file.
 
-`run.html`, `page.css` and `page.js` are joined with the contents (`parts`). What a model wrote is not to be trusted:
+`run.html` with `view.html`, `page.css` and the scripts of the view with `page.js` are joined with the contents
+(`parts`). What a model wrote is not to be trusted:
 it enters the file in two places only, as JSON in which no character can end or open an element, and as escaped text
 for readers without JavaScript; the script makes text nodes of it, never markup. The page's content security policy
 refuses every request.
@@ -12,16 +13,15 @@ import html
 from collections.abc import Sequence
 
 from runtime.alarms import Alarms
-from runtime.monitor import Monitor
-from runtime.page.contents import page_contents
-from runtime.page.parts import page
+from runtime.page.contents import Shown, page_contents
+from runtime.page.parts import VIEW, filled, page, read
 from runtime.session import Pace
 from runtime.transcript import Transcript
 from runtime.wording import visible
 
 
 def format_page(
-    monitor: Monitor,
+    shown: Shown,
     transcript: Transcript,
     *,
     title: str | None = None,
@@ -30,7 +30,7 @@ def format_page(
     tracks: Sequence[str] = (),
     alarms: Alarms | None = None,
 ) -> str:
-    """The page of one sequence, as text to be stored as UTF-8.
+    """The page of one sequence that a monitor saw, or a recording tells of, as text to be stored as UTF-8.
 
         transcript = Transcript.of(tokenizer, monitor.events)
         Path("out.html").write_text(format_page(monitor, transcript), encoding="utf-8")
@@ -41,15 +41,16 @@ def format_page(
     Where `alarms` counted those of the run, words that raised any are marked and say which. Raises ConceptNotFound.
     """
     if title is None:
-        title = f"{monitor.pack.config.host.id} · {monitor.pack.name}"
+        title = f"{shown.pack.config.host.id} · {shown.pack.name}"
     contents = page_contents(
-        monitor, transcript, title=title, pace=pace, facts=facts, tracks=tracks, alarms=alarms
+        shown, transcript, title=title, pace=pace, facts=facts, tracks=tracks, alarms=alarms
     )
     return page(
         "run.html",
         title=html.escape(visible(title).replace("\n", " ")),
         styles=("page.css",),
-        script="page.js",
+        scripts=(*VIEW, "page.js"),
         contents=contents,
+        view=filled(read("view.html"), {"help": "open"}),
         text=html.escape(visible("".join(word.text for word in transcript.words))),
     )

@@ -12,7 +12,7 @@ strongest concepts come from where it has them.
 
 import base64
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +22,9 @@ from lenses.grade import GRADES, MEASURED_FROM, grade
 from lenses.pack import LensPack
 from runtime.alarms import Alarms
 from runtime.branches import TINT_FROM, Branches, strongest_of
+from runtime.config import MonitorConfig
 from runtime.events import Event, Score
-from runtime.monitor import Monitor, MonitorStats
+from runtime.monitor import MonitorStats
 from runtime.packs import about_rows, grade_rows
 from runtime.session import Pace, format_bytes
 from runtime.transcript import Transcript, Word
@@ -38,8 +39,23 @@ _UNSAID = {"path", "travels with it", "size"}
 Rows = list[list[str]]
 
 
+class Shown(Protocol):
+    """What a page tells of beside the words: a `Monitor`, or a recording of what one saw."""
+
+    @property
+    def pack(self) -> LensPack:
+        """The lenses."""
+
+    @property
+    def config(self) -> MonitorConfig:
+        """What the monitor was told."""
+
+    def stats(self) -> MonitorStats:
+        """What it counted."""
+
+
 def page_contents(
-    monitor: Monitor,
+    shown: Shown,
     transcript: Transcript,
     *,
     title: str,
@@ -49,7 +65,7 @@ def page_contents(
     alarms: Alarms | None,
 ) -> dict[str, Any]:
     """Everything that the page's script reads, ready for JSON; raises ConceptNotFound for a track of no concept."""
-    pack, words = monitor.pack, transcript.words
+    pack, words = shown.pack, transcript.words
     hierarchy = pack.hierarchy
     events = list({id(word.event): word.event for word in words if word.event is not None}.values())
     numbers = {id(event): number for number, event in enumerate(events)}
@@ -57,9 +73,6 @@ def page_contents(
     seen = _seen(hierarchy, events, wanted)
     return {
         "title": title,
-        "tint_from": TINT_FROM,
-        "grades": [[letter, least] for least, letter in GRADES],
-        "measured_from": MEASURED_FROM,
         "prompt": sum(word.is_read for word in words),
         "words": [visible(word.text) for word in words],
         "marks": {
@@ -67,14 +80,45 @@ def page_contents(
         },
         "event_of": [-1 if word.event is None else numbers[id(word.event)] for word in words],
         "events": [_event(event, seen, pace, alarms) for event in events],
-        "concepts": _concepts(pack, seen),
-        "colours": _colours(hierarchy, seen),
         "tracks": np.searchsorted(seen, wanted).tolist(),
-        "of": len(hierarchy),
+        **_known(pack, seen),
         "time": _time(pace),
-        "facts": [[heading, rows] for heading, rows in _facts(monitor, transcript, events, facts, alarms)],
-        "problems": _problems(monitor.stats(), events, words),
+        "facts": [[heading, rows] for heading, rows in _facts(shown, transcript, events, facts, alarms)],
+        "problems": _problems(shown.stats(), events, words),
     }
+
+
+def start_contents(pack: LensPack, *, title: str) -> dict[str, Any]:
+    """What a page reads of lenses before there is a run: all of them, and what makes probabilities of their logits.
+
+    Numbers of concepts are their places in canonical order.
+    """
+    heads = pack.heads
+    known = _known(pack, np.arange(len(pack.hierarchy)))
+    known["concepts"] |= {"slope": _floats(heads.platt_slope), "offset": _floats(heads.platt_offset)}
+    return {"title": title, **known, "listed": LISTED, "facts": [["Lens pack", _about(pack)]]}
+
+
+def _known(pack: LensPack, seen: NDArray[np.int64]) -> dict[str, Any]:
+    """What is true of concepts whatever the run."""
+    return {
+        "tint_from": TINT_FROM,
+        "grades": [[letter, least] for least, letter in GRADES],
+        "measured_from": MEASURED_FROM,
+        "concepts": _concepts(pack, seen),
+        "colours": _colours(pack.hierarchy, seen),
+        "of": len(pack.hierarchy),
+    }
+
+
+def _floats(values: Any) -> list[float]:
+    return [float(f"{value:.8g}") for value in values.tolist()]
+
+
+def _about(pack: LensPack) -> Rows:
+    grades = ", ".join(f"{count} {name}" for name, _, count in grade_rows(pack) if count != "0")
+    rows = [["pack", pack.name], *about_rows(pack), ["grades", grades]]
+    return [row for row in rows if row[0] not in _UNSAID]
 
 
 def _seen(hierarchy: Hierarchy, events: Iterable[Event], more: Iterable[int]) -> NDArray[np.int64]:
@@ -155,21 +199,19 @@ def _time(pace: Pace | None) -> dict[str, Any] | None:
 
 
 def _facts(
-    monitor: Monitor,
+    shown: Shown,
     transcript: Transcript,
     events: Sequence[Event],
     facts: Sequence[tuple[str, str]],
     alarms: Alarms | None,
 ) -> list[tuple[str, Rows]]:
-    grades = ", ".join(f"{count} {name}" for name, _, count in grade_rows(monitor.pack) if count != "0")
-    about = [["pack", monitor.pack.name], *about_rows(monitor.pack), ["grades", grades]]
-    counts = _counts(monitor.stats(), transcript, events)
+    counts = _counts(shown.stats(), transcript, events)
     if alarms is not None:
         counts.append(["alarms", str(alarms)])
     return [
         ("Run", [[name, value] for name, value in facts] + counts),
-        ("Configuration", _configuration(monitor)),
-        ("Lens pack", [row for row in about if row[0] not in _UNSAID]),
+        ("Configuration", _configuration(shown)),
+        ("Lens pack", _about(shown.pack)),
     ]
 
 
@@ -209,14 +251,14 @@ def _counts(stats: MonitorStats, transcript: Transcript, events: Sequence[Event]
     ]
 
 
-def _configuration(monitor: Monitor) -> Rows:
-    config, levels, expansion = monitor.config, monitor.engine.base_levels, monitor.engine.expansion
-    width = "every lens at every position" if config.exhaustive else f"{expansion.top_k} families a level"
+def _configuration(shown: Shown) -> Rows:
+    config, reach = shown.config, shown.config.reach(shown.pack)
+    width = "every lens at every position" if config.exhaustive else f"{reach.top_k} families a level"
     return [
-        ["scored at every token", f"level {', '.join(map(str, levels))}"],
+        ["scored at every token", f"level {', '.join(map(str, reach.base_levels))}"],
         ["width", width],
-        ["opened from", f"probability {expansion.load_threshold:g}"],
-        ["down to", f"level {expansion.max_level}"],
+        ["opened from", f"probability {reach.load_threshold:g}"],
+        ["down to", f"level {reach.max_level}"],
         ["prompt events", config.prompt_events],
         ["pre-warming", "on" if config.prewarm else "off"],
         ["missing families", config.missing],

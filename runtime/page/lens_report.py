@@ -37,7 +37,7 @@ def format_lens_report(pack: "LensPack") -> str:
         "lenses.html",
         title=html.escape(f"{name} · lenses"),
         styles=("page.css", "lenses.css"),
-        script="lenses.js",
+        scripts=("lenses.js",),
         contents=report_contents(pack),
     )
 

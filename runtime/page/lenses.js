@@ -2,6 +2,7 @@
 
    All text comes out of the JSON block and goes into text nodes, never into markup: a pack may name a concept anything. */
 (() => {
+  const data = embedded();
   const svg = (tag, properties) => {
     const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
     for (const [name, value] of Object.entries(properties)) element.setAttribute(name, value);

@@ -1,8 +1,7 @@
 "use strict";
-/* What every page begins with: its contents, elements found and made, and the button for light and dark.
+/* What every page begins with: elements found and made, and the button for light and dark.
 
-   All text comes out of the JSON block and goes into text nodes and attributes, never into markup. */
-const data = JSON.parse(document.getElementById("data").textContent);
+   All text goes into text nodes and attributes, never into markup: a model may have written anything. */
 const $ = (id) => document.getElementById(id);
 const make = (tag, properties = {}, ...children) => {
   const { data: dataset, style, ...rest } = properties;
@@ -16,10 +15,28 @@ const make = (tag, properties = {}, ...children) => {
   element.append(...children);
   return element;
 };
+const plural = (count, one, many) => `${count.toLocaleString("en")} ${count === 1 ? one : many}`;
+
+/* The page's contents, where it came with some. */
+const embedded = () => JSON.parse($("data").textContent);
 
 /* A heading, and names with values. */
 const definitions = (heading, rows) => make("section", {}, make("h3", {}, heading),
   make("dl", {}, ...rows.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)])));
+
+/* Make the children of an element those of `items`, in order; whoever stays is changed, not made anew, and keeps the focus. */
+function keyed(parent, items, keyOf, create, update) {
+  const before = new Map([...parent.children].map((child) => [child.dataset.key, child]));
+  const after = items.map((item, place) => {
+    const key = String(keyOf(item));
+    const child = before.get(key) ?? create(item);
+    child.dataset.key = key;
+    update(child, item, place);
+    return child;
+  });
+  for (const child of before.values()) if (!after.includes(child)) child.remove();
+  after.forEach((child, place) => { if (parent.children[place] !== child) parent.insertBefore(child, parent.children[place] ?? null); });
+}
 
 /* Light and dark: as the system says, until the button says otherwise. */
 function startTheme() {

@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from lenses.errors import PhoropterError
-from runtime.serve import generate_routes, lens_routes, status_routes
+from runtime.serve import generate_routes, lens_routes, page_routes, status_routes
 from runtime.serve.documents import Error
 from runtime.serve.guard import BodyLimit, Counted, LocalGuard, RateLimit, TokenGuard
 from runtime.serve.health import try_known
@@ -66,7 +66,7 @@ def make_app(
         responses={status: {"model": Error, "description": says} for status, says in _ERRORS.items()},
         separate_input_output_schemas=False,
     )
-    for group in (status_routes, generate_routes, lens_routes):
+    for group in (status_routes, generate_routes, lens_routes, page_routes):
         app.include_router(group.routes(service))
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     for kind in (HTTPException, PhoropterError, Exception):

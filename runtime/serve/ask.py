@@ -36,6 +36,8 @@ class LensesBody(_Body):
     """Whether the prompt's tokens have entries as well, in `lenses.prompt` of the first chunk."""
     policy: EventPolicy = "block"
     """For a client that reads slowly: wait, or drop the oldest entries (alarms and rules that are met never)."""
+    run: bool = False
+    """Whether an entry says where its families came from and what it took, which differs from run to run."""
     vectors: bool = False
     """Whether an entry holds all logits, as base64 of float16 in the order of `lenses.concepts`; NaN: not scored."""
 

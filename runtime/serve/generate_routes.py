@@ -55,7 +55,10 @@ class _Running:
         self._shown: Shown | None = None
         if request.lenses is not None and body.lenses is not None:
             alarms = service.alarms(request.lenses.alarm_budget)
-            self._shown = Shown(service.pack, request.lenses, vectors=body.lenses.vectors, alarms=alarms)
+            wants = body.lenses
+            self._shown = Shown(
+                service.pack, request.lenses, vectors=wants.vectors, alarms=alarms, runs=wants.run
+            )
         self._began_s = monotonic()
         self._is_first, self._is_finished = True, False
         self._stream = service.scheduler.submit(request)

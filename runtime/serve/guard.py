@@ -18,6 +18,8 @@ from runtime.serve.refusal import Refusal, retry_after
 
 OPEN_PATH = "/health"
 """The route that asks nobody who they are."""
+_UNGUARDED = (OPEN_PATH, "/")
+"""Without a token: the page as well, which holds nothing of host or pack and asks for the token itself."""
 _LOCAL = re.compile(r"(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d{1,5})?", re.IGNORECASE)
 _CLIENTS = 10_000
 """That are remembered for their rate."""
@@ -29,14 +31,14 @@ async def refuse(refusal: Refusal, scope: Scope, receive: Receive, send: Send) -
 
 
 class TokenGuard:
-    """Every request but those for health must bear the token."""
+    """Every request but those for health and the page must bear the token."""
 
     def __init__(self, app: ASGIApp, token: str) -> None:
         self._app, self._token = app, token.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let in or refuse."""
-        if scope["type"] != "http" or scope["path"] == OPEN_PATH or self._bears_it(scope):
+        if scope["type"] != "http" or scope["path"] in _UNGUARDED or self._bears_it(scope):
             await self._app(scope, receive, send)
             return
         refusal = Refusal(

@@ -39,8 +39,11 @@ class _Totals:
 class Shown:
     """One client's view of one generation."""
 
-    def __init__(self, pack: LensPack, wishes: LensWishes, *, vectors: bool, alarms: Alarms | None) -> None:
+    def __init__(
+        self, pack: LensPack, wishes: LensWishes, *, vectors: bool, alarms: Alarms | None, runs: bool = False
+    ) -> None:
         self._pack, self._wishes, self._vectors, self._alarms = pack, wishes, vectors, alarms
+        self._runs = runs
         self._track = [(id, pack.hierarchy.concepts[pack.hierarchy.index(id)].id) for id in wishes.track]
         self._totals = _Totals()
 
@@ -86,6 +89,9 @@ class Shown:
                 {"id": score.id, "name": score.concept.name, "probability": round(score.probability, 6)}
                 for score in self._alarms.of(event)
             ]
+        if self._runs:
+            run = event.run
+            entry["run"] = {"hot": run.hot, "warm": run.warm, "cold": run.cold, "ms": round(run.step_ms, 4)}
         events = Part.of("events", entry)
         if not self._vectors:
             return events

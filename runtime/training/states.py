@@ -5,14 +5,15 @@ in no pool. Kept are a few sampled positions of each text and its last one; whic
 text's place alone, so texts may be taken in any order and by any process. Knows nothing about labels or lenses.
 
 `collect` keeps all states of one input; `stream` gives those of several inputs (sites, poolings) out of the same
-forward, a batch at a time, for whoever needs them only once; `shards` keeps them on disk.
+forward, a batch at a time, for whoever needs them only once; `shards` keeps them on disk. The host computes no further
+than the deepest site.
 
 Shapes: S samples, D hidden size, B texts of a batch, T tokens.
 """
 
 import inspect
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Self
 
@@ -25,8 +26,8 @@ from lenses.config import InputConfig
 from lenses.lens import Floats
 from lenses.state import Pool, normalise
 from runtime.batches import by_length
-from runtime.blocks import text_config
-from runtime.hook import Rows, Tap
+from runtime.blocks import block_index, text_config
+from runtime.hook import Forward, Rows, Tap
 from runtime.host import Host
 
 BATCH_TOKENS = 8192
@@ -94,7 +95,8 @@ class Collector:
         padding = 0 if tokenizer.pad_token_id is None else tokenizer.pad_token_id
         options = {"use_cache": False, "logits_to_keep": 1}
         options = {name: value for name, value in options.items() if name in _parameters(model)}
-        rows = {site: Rows() for site, _ in self._inputs}
+        deepest = max((site for site, _ in self._inputs), key=block_index)
+        rows = {site: _LastRows() if site == deepest else Rows() for site, _ in self._inputs}
         with ExitStack() as taps:
             for site, observer in rows.items():
                 taps.enter_context(Tap(model, site, observer))
@@ -104,7 +106,7 @@ class Collector:
                 for b, x in enumerate(batch):
                     ids_BT[b, : len(self._ids[x])] = torch.tensor(self._ids[x])
                 # Not around the loop: it would hold for the caller too, between two batches.
-                with torch.inference_mode():
+                with torch.inference_mode(), suppress(_Enough):
                     model(input_ids=ids_BT.to(model.device), **options)
                 yield self._kept_states(batch, {site: one.take_BTD() for site, one in rows.items()})
 
@@ -162,6 +164,18 @@ def stream(
     for batch, found in zip(collector.batches, collector.states(collector.batches), strict=True):
         progress.advance(task, len(batch))
         yield found
+
+
+class _Enough(Exception):
+    """The host has computed all that is read."""
+
+
+class _LastRows(Rows):
+    """Rows of the deepest site: what the host would compute after them is left out."""
+
+    def observe(self, forward: Forward) -> None:
+        super().observe(forward)
+        raise _Enough
 
 
 def _kept_positions(length: int, positions: int, rng: np.random.Generator) -> list[int]:

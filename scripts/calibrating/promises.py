@@ -82,7 +82,7 @@ def compare(
             refused[budget] = str(error)
     counts = _count(second, heads, keys, bounds_KN, [one.threshold_N for one in alarms])
     rates = {
-        f"{level}_{name}": _rates(promise, counts, k, level, RATES[name], lenses)
+        f"{level}_{name}": _rates(promise, counts, k, level, name, lenses)
         for k, (level, name) in enumerate(keys)
     }
     return {
@@ -129,7 +129,7 @@ def _count(
     return _Counts(lengths_X, above_KN, np.array(alarms_BX, np.float64).reshape(len(alarms), len(lengths_X)))
 
 
-def _rates(promise: Promise, counts: _Counts, k: int, level: str, rate: float, lenses: Any) -> Record:
+def _rates(promise: Promise, counts: _Counts, k: int, level: str, name: str, lenses: Any) -> Record:
     """One kind of threshold over all lenses: promised, measured, and how many lie within their prediction."""
     found = []
     for n in lenses:
@@ -139,12 +139,13 @@ def _rates(promise: Promise, counts: _Counts, k: int, level: str, rate: float, l
             lengths if level == TOKEN else np.ones(len(lengths))
             for lengths in (promise.lengths_X, counts.lengths_X)
         ]
-        low, high = predicted(rate, effective(weights[0], likeness), effective(weights[1], likeness))
+        share = metrics[f"null_{level}_{name}_share"]
+        low, high = predicted(share, effective(weights[0], likeness), effective(weights[1], likeness))
         found.append((float(counts.above_KN[k, n] / weights[1].sum()), low, high))
     rate_M, low_M, high_M = np.array(found).T
     seen = rate_M[rate_M > 0]
     return {
-        "promised": rate,
+        "promised": RATES[name],
         "measured": dict(
             zip(
                 ("p5", "p25", "median", "p75", "p95"),

@@ -235,3 +235,16 @@ def test_predicted_widens_with_fewer_samples_and_holds_the_rate() -> None:
     wide, narrow = predicted(0.01, 1000, 300), predicted(0.01, 100_000, 100_000)
     assert wide[0] <= narrow[0] < 0.01 < narrow[1] < wide[1]
     assert Tail(np.zeros(5, np.float32), np.arange(5), np.ones(5)).excess(0.0) is None
+
+
+def test_the_share_above_a_threshold_is_less_than_the_rate_where_many_have_one_score() -> None:
+    """Texts that begin alike have one score there: nothing can be put between them."""
+    logits = np.random.default_rng(0).normal(size=(4000, 2)).astype(np.float32)
+    logits[:120, 1] = 9.0
+    null = Null(2, most_tokens=4000)
+    null.add(logits, np.arange(4000))
+    smooth, alike = (null.tail("token", n) for n in range(2))
+    assert smooth.share(smooth.threshold(0.01)) == 0.01
+    assert alike.share(alike.threshold(0.01)) == 0.0
+    assert alike.share(alike.threshold(0.03)) == 0.03
+    assert smooth.rate(smooth.threshold(0.01)).value == 0.01

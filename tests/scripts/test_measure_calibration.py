@@ -30,7 +30,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     write_dictionary(root / "dict", [f"W \\W\\, n.\n   {text}\n" for text in said[:TEXTS]])
     write_pages(root / "man", [f".SH DESCRIPTION\n{text}\n" for text in said[TEXTS:]])
     pack = tiny(root)[1].path
-    return [f"--pack={pack}", f"--gcide={root / 'dict'}", f"--man={root / 'man'}", "--quick"]
+    return [f"--pack={pack}", f"--gcide={root / 'dict'}", f"--man={root / 'man'}", "--quick", "--splits=2"]
 
 
 def test_the_report_says_what_was_promised_and_what_was_measured(

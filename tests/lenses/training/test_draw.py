@@ -10,7 +10,7 @@ WEIGHT = 4.0
 
 
 def draw_of(samples: Samples, hierarchy: Hierarchy) -> Draw:
-    return Draw(samples, hierarchy, 32, WEIGHT, np.random.default_rng(0))
+    return Draw(samples, hierarchy, 16, 8, WEIGHT, np.random.default_rng(0))
 
 
 def test_own_samples_are_positives_and_the_parents_are_its_own(
@@ -20,12 +20,12 @@ def test_own_samples_are_positives_and_the_parents_are_its_own(
     picked = draw()
     positive, _ = draw.labels(picked)
     assert picked.shape == (len(hierarchy), 32)
-    assert (picked[:, : draw.general] == picked[0, : draw.general]).all()
-    own = slice(draw.general, draw.general + draw.own)
+    assert (picked[:, : draw.shared] == picked[0, : draw.shared]).all()
+    own = slice(draw.shared, draw.shared + draw.own)
     assert positive[:, own].all()
     for n, parent in enumerate(hierarchy.parents):
         if parent >= 0:
-            assert (picked[n, draw.general + draw.own :] == picked[parent, own]).all()
+            assert (picked[n, draw.shared + draw.own :] == picked[parent, own]).all()
 
 
 def test_labels_are_those_of_the_samples_texts(hierarchy: Hierarchy, samples: Samples) -> None:

@@ -76,9 +76,9 @@ def test_a_distilled_lens_says_what_its_teacher_says_and_not_what_the_labels_say
 
 
 def test_training_is_deterministic_by_seed(hierarchy: Hierarchy, samples: Samples) -> None:
-    short = TrainingConfig(widths=(8, 4), steps=5, batch=16)
+    short = TrainingConfig(widths=(8, 4), steps=5, shared=8, own=4)
     first, second = train(samples, hierarchy, short), train(samples, hierarchy, short)
-    other = train(samples, hierarchy, TrainingConfig(widths=(8, 4), steps=5, batch=16, seed=1))
+    other = train(samples, hierarchy, TrainingConfig(widths=(8, 4), steps=5, shared=8, own=4, seed=1))
     assert torch.equal(first.first_layers[1], second.first_layers[1])
     assert not torch.equal(first.first_layers[1], other.first_layers[1])
 
@@ -93,7 +93,7 @@ def test_coherence_makes_fewer_children_surer_than_their_parents(
     hierarchy: Hierarchy, samples: Samples
 ) -> None:
     def excess(coherence: float) -> float:
-        config = TrainingConfig(widths=(8, 4), steps=60, batch=128, coherence=coherence)
+        config = TrainingConfig(widths=(8, 4), steps=60, shared=64, own=32, coherence=coherence)
         trained = train(samples, hierarchy, config)
         logits = scores_of(trained, hierarchy, samples)
         return float(
@@ -140,7 +140,7 @@ def test_validation_undoes_what_spoils_a_lens_and_ends_training(
     hierarchy: Hierarchy, samples: Samples
 ) -> None:
     """Steps of a size that breaks every lens: what is kept are the linear lenses that training began with."""
-    wild = replace(CONFIG, learning_rate=30.0, steps=60, check_every=2, patience=2, coherence=0)
+    wild = replace(CONFIG, learning_rate=30.0, steps=60, looks=30, patience=2, coherence=0)
     taken: list[int] = []
     kept = train(samples, hierarchy, wild, validation=samples, progress=lambda step, loss: taken.append(step))
     spoilt = train(samples, hierarchy, wild)
@@ -155,7 +155,7 @@ def test_a_lens_without_validation_positives_keeps_its_last_weights(
     rare = hierarchy.index("a.0")
     without = samples.positive_XN.copy()
     without[:, rare] = False
-    short = replace(CONFIG, steps=20, check_every=5, coherence=0)
+    short = replace(CONFIG, steps=20, looks=4, coherence=0)
     validated = train(samples, hierarchy, short, validation=replace(samples, positive_XN=without))
     last = train(samples, hierarchy, short)
     concept = hierarchy.concepts[rare]
@@ -174,7 +174,7 @@ def test_labels_that_contradict_the_hierarchy_are_refused(hierarchy: Hierarchy, 
 
 @pytest.mark.parametrize(
     ("changed", "said"),
-    [({"widths": (8,)}, "no lens"), ({"widths": (), "rank": 4}, "no lens"), ({"batch": 2}, "batch is 2")],
+    [({"widths": (8,)}, "no lens"), ({"widths": (), "rank": 4}, "no lens"), ({"own": 0}, "own is 0")],
 )
 def test_a_configuration_that_cannot_be_is_refused(changed: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):

@@ -38,8 +38,8 @@ def aim(stack: Stack, states: torch.Tensor, labels: torch.Tensor, worse: float) 
 def test_each_lens_goes_back_to_its_own_best(hierarchy: Hierarchy, samples: Samples) -> None:
     count, states = len(hierarchy), torch.from_numpy(samples.states_SD)
     labels = torch.from_numpy(samples.positive(slice(None)))
-    stack = Stack(count, states.shape[1], (), None, 16, torch.Generator().manual_seed(0), "cpu")
-    best = Best(samples, hierarchy, states, stack, 16, 2, np.random.default_rng(0))
+    stack = Stack(count, states.shape[1], (), None, torch.Generator().manual_seed(0), "cpu")
+    best = Best(samples, hierarchy, states, stack, 2, np.random.default_rng(0))
 
     def gather(of: torch.Tensor, index_NB: torch.Tensor) -> torch.Tensor:
         return of[index_NB]

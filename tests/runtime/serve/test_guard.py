@@ -93,15 +93,20 @@ def test_a_body_must_come_in_time(guarded: Served) -> None:
         assert client.recv(100).startswith(b"HTTP/1.1 408")
 
 
+def _is_cut_off(client: socket.socket, line: bytes, times: int) -> bool:
+    """Whether the server ends the connection; which error it is depends on the moment, a silent end is none."""
+    try:
+        for _ in range(times):
+            client.sendall(line)
+        return client.recv(1000) == b""
+    except OSError:
+        return True
+
+
 def test_a_head_has_an_end(guarded: Served) -> None:
     with _connection(guarded) as client:
         client.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n")
-        with pytest.raises(OSError):  # noqa: PT011  # cut off: which error it is depends on the moment
-            for _ in range(2 * HEAD_BYTES // 1000):
-                client.sendall(b"x-long: " + b"x" * 990 + b"\r\n")
-            while client.recv(1000):
-                pass
-            raise ConnectionResetError
+        assert _is_cut_off(client, b"x-long: " + b"x" * 990 + b"\r\n", 2 * HEAD_BYTES // 1000)
     assert guarded.http.get("/health").status_code == 200
 
 

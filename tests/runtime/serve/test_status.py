@@ -120,7 +120,7 @@ def test_ready_when_a_known_text_is_scored_as_it_was(pack: LensPack, monkeypatch
     for recorded, status in ((known, 200), (off, 503)):
         monkeypatch.setattr(KnownScores, "of", lambda _, recorded=recorded: recorded)
         with serving(pack, host=host) as served:
-            expect(lambda: served.service.readiness is not None)  # noqa: B023  # called at once
+            expect(lambda: served.service.readiness is not None)  # called at once
             answer = served.http.get("/ready")
             assert answer.status_code == status
             assert "12 recorded logits" in answer.json()["known_scores"]

@@ -68,3 +68,15 @@ def test_several_inputs_out_of_one_forward_are_what_each_gives_alone(
                 np.testing.assert_array_equal(getattr(found, name), getattr(alone, name))
     assert not np.array_equal(together[0].states_SD, together[3].states_SD), "two sites, two states"
     assert not np.array_equal(together[0].states_SD, together[1].states_SD), "two poolings, two states"
+
+
+def test_the_host_computes_no_further_than_the_deepest_site(tmp_path: Path) -> None:
+    host = load_host(hosts.save(hosts.gemma3(), tmp_path / "host"), device="cpu")
+    ran: list[int] = []
+    for index, block in enumerate(host.model.model.layers):
+        block.register_forward_pre_hook(lambda *_, index=index: ran.append(index))
+    with Progress(disable=True) as progress:
+        inputs = [(f"resid_post.{n}", InputConfig()) for n in (1, 0)]
+        how = {"positions": 2, "seed": 0, "progress": progress, "title": "states"}
+        list(stream(host, ["the dog", "it is"], inputs=inputs, **how))
+    assert set(ran) == {0, 1}
