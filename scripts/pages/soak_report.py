@@ -21,6 +21,7 @@ _LEFT = {
     "sessions": "sessions",
     "slots_owned": "slots in use",
     "slots_filled": "slots with tokens",
+    "slots_before_a_step": "slots in use before one more request (what is over goes at the next step)",
     "planted": "steps that were broken",
     "tokens": "tokens drawn",
     "positions": "positions scored",
