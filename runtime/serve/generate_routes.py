@@ -69,6 +69,7 @@ class _Running:
             async for chunk in chunks:
                 if self._is_first and chunk.token is not None:
                     self._service.metrics.count_first(monotonic() - self._began_s)
+                self._service.metrics.count_dropped(chunk.dropped)
                 if chunk.finish is not None:
                     self._is_finished = True
                     self._note(chunk)

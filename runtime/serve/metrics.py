@@ -52,7 +52,10 @@ class Metrics(Collector):
             self._tokens["prompt"] += usage.prompt
             self._tokens["kept"] += usage.kept
             self._tokens["completion"] += usage.completion
-            self._dropped += usage.dropped_events
+
+    def count_dropped(self, events: int) -> None:
+        """Events did not reach their reader."""
+        self._dropped += events
 
     def text(self) -> bytes:
         """As Prometheus reads it."""

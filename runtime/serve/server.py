@@ -160,7 +160,9 @@ class _CountedProtocol(HttpToolsProtocol):
     """One connection, its bytes counted."""
 
     ledger: Ledger
-    _head_bytes = 0
+    _in_head = _head_began = False
+    _header_bytes = _later_bytes = 0
+    """Of the head that is coming: of its whole headers, and of what came after the piece that it began in."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take the transport through which bytes are counted."""
@@ -169,20 +171,28 @@ class _CountedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Count, and cut off who sends a head without end."""
         self.ledger.received += len(data)
-        self._head_bytes += len(data)
+        self._head_began = False
         super().data_received(data)
-        if self._head_bytes > HEAD_BYTES and self.transport is not None:
-            self.transport.close()
-
-    def on_headers_complete(self) -> None:
-        """The head is over; what comes is a body, whose size is looked at elsewhere."""
-        self._head_bytes = -(2**62)
-        super().on_headers_complete()
+        if self._in_head:
+            self._later_bytes += 0 if self._head_began else len(data)
+            if max(self._header_bytes, self._later_bytes) > HEAD_BYTES:
+                self.transport.close()
 
     def on_message_begin(self) -> None:
         """A head begins."""
-        self._head_bytes = 0
+        self._in_head = self._head_began = True
+        self._header_bytes = self._later_bytes = 0
         super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One header of it."""
+        self._header_bytes += len(name) + len(value)
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """The head is over; what comes is a body, whose size is looked at elsewhere."""
+        self._in_head = False
+        super().on_headers_complete()
 
 
 class _CountedTransport:

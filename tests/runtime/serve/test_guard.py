@@ -99,7 +99,7 @@ def _is_cut_off(client: socket.socket, line: bytes, times: int) -> bool:
         for _ in range(times):
             client.sendall(line)
         return client.recv(1000) == b""
-    except OSError:
+    except ConnectionError:  # a timeout would be none
         return True
 
 
