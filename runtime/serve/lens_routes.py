@@ -131,7 +131,7 @@ def _states(content_type: str, raw: bytes, service: Service) -> Floats:
         raise Refusal(415, said, code="unsupported_media_type")
     if len(states_RD) > most:
         raise ConfigError(f"{len(states_RD):,} states are sent, {most:,} are allowed; send less at a time")
-    if np.abs(states_RD).max() > _LARGEST:
+    if np.abs(states_RD).max(initial=0.0) > _LARGEST:
         raise ConfigError(
             f"states hold numbers beyond {_LARGEST:g}, whose squares overflow; leave those rows out"
         )

@@ -6,4 +6,5 @@ It is slow in the way that such systems are, and not in any other: nothing here 
     files    the per-lens files of a pack
     system   the walk, its cache of modules, its clock
     ways     other ways to score many lenses in plain torch, stacked or compiled
+    server   a host over the network that keeps nothing between two tokens
 """

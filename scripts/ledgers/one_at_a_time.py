@@ -19,6 +19,7 @@ from runtime.config import MonitorConfig
 from runtime.engine import Engine
 from runtime.events import Phase
 from runtime.monitor import Monitor
+from runtime.reading import Reader
 from runtime.walk import Scores, Walk
 
 
@@ -30,6 +31,7 @@ class OneAtATimeMonitor(Monitor):
         self.engine: Engine = _OneAtATimeEngine(
             OneAtATime(pack, directory, config, max_loaded_lenses=None), self.engine
         )  # type: ignore[assignment]
+        self._reader = Reader(self.engine)
 
 
 class _OneAtATimeEngine:
@@ -38,6 +40,7 @@ class _OneAtATimeEngine:
     def __init__(self, system: OneAtATime, engine: Engine) -> None:
         self._system, self._engine = system, engine
         self.base_count, self.asked = system.base_count, engine.asked
+        self.pack, self.config = engine.pack, engine.config
 
     @property
     def cache(self) -> FamilyCache:

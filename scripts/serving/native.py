@@ -67,14 +67,6 @@ class Native:
             events=tuple(events),
         )
 
-    def bring_all(self) -> None:
-        """Read every family that there is room for, so that no run pays for the first reading."""
-        engine = self._monitor.engine
-        base = set(engine.bank.base_families)
-        engine.cache.prefetch(
-            family.index for family in self._monitor.pack.hierarchy.families if family.index not in base
-        )
-
     def close(self) -> None:
         """End the monitor, take the hooks off the host."""
         self._forwards.remove()

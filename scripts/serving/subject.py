@@ -104,7 +104,8 @@ def prompts(host: Host, pack: LensPack, tokens: int) -> Iterator[str]:
     for start in range(len(names)):
         some = [names[(start + 97 * at) % len(names)] for at in range(tokens)]
         ids = host.tokenizer("\n".join(f"What is a {name}?" for name in some), verbose=False)["input_ids"]
-        text = host.tokenizer.decode(ids[:tokens], skip_special_tokens=True)
+        words = ids[ids[0] == host.tokenizer.bos_token_id : tokens]
+        text = host.tokenizer.decode(words)
         # A text that is cut between two tokens need not be read as the same ones.
         if len(ids) >= tokens and host.tokenizer(text, verbose=False)["input_ids"] == ids[:tokens]:
             yield text

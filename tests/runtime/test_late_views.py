@@ -155,7 +155,9 @@ def test_tables_pages_and_notebooks_show_the_newest(watched: Watched, told: list
         for event in events:
             transcript.add(event)
         pages.append(
-            page_contents(watched.monitor, transcript, title="t", pace=None, facts=(), tracks=TRACKS)
+            page_contents(
+                watched.monitor, transcript, title="t", pace=None, facts=(), tracks=TRACKS, alarms=None
+            )
         )
     assert pages[0] == pages[1]
     pending = next(event for event in told if event.coverage.pending)

@@ -47,7 +47,7 @@ def test_arithmetic_is_counted_as_on_paper() -> None:
     assert linear_gflop(world, 6) * 1e9 == pytest.approx(2 * 100 * 16 * 22 + 16**3 / 3 + 2 * 256 * 6)
     # Forward and weights' gradients through the first layer; the input's as well through the other two.
     of_a_pair = 4 * 512 * 128 + 6 * 128 * 64 + 6 * 64
-    assert step_gflop(CONFIGS["mlp-128-64"], 10, 2560) * 1e9 == pytest.approx(10 * 64 * of_a_pair)
+    assert step_gflop(CONFIGS["mlp-128-64"], 10, 2560) * 1e9 == pytest.approx(10 * (64 + 2 * 16) * of_a_pair)
 
 
 def test_planted_texts_are_of_their_concept_and_of_all_above_and_repeat_by_seed() -> None:

@@ -45,8 +45,8 @@ def test_it_serves_the_travelling_pack_until_it_is_told_to_end(tmp_path: Path) -
                     "lenses": {"track": ["dog.n.01"]},
                 }
                 choice = http.post("/v1/completions", json=body).json()["choices"][0]
-                assert choice["text"].startswith(" dog is a dog")
-                assert choice["lenses"]["content"][2]["track"]["dog.n.01"] > 0.9
+                assert choice["text"].startswith(" is a person")
+                assert choice["lenses"]["content"][0]["track"]["dog.n.01"] > 0.9
                 chat = {"messages": [{"role": "user", "content": "The dog"}], "max_tokens": 3}
                 assert http.post("/v1/chat/completions", json=chat).status_code == 200
             process.send_signal(signal.SIGTERM)
