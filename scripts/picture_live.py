@@ -2,7 +2,7 @@
 
     python scripts/picture_live.py --out reports/pictures/live.png
 
-The picture is of a real run, taken while the text is being written: a few words after `--at-word`.
+The picture is of a real run, taken when the text is written.
 """
 
 import argparse
@@ -53,7 +53,7 @@ def photographed(url: str, arguments: argparse.Namespace) -> bytes:
         page.goto(url)
         page.locator("#prompt:not([disabled])").fill(arguments.prompt)
         page.keyboard.press("Control+Enter")
-        page.locator(f"#w{arguments.at_word}, body:not(.running) #text .w").first.wait_for()
+        page.locator("body:not(.running) #text .w").first.wait_for()
         return page.screenshot()
 
 
@@ -65,10 +65,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--pack", help="as for `phoropter serve`")
     parser.add_argument("--model")
     parser.add_argument("--prompt", default="A rose is")
-    parser.add_argument("--at-word", type=int, default=18, help="taken when this word is there")
     parser.add_argument("--scheme", choices=("light", "dark"), default="light")
-    parser.add_argument("--width", type=int, default=1250, help="pixels")
-    parser.add_argument("--height", type=int, default=900, help="pixels")
+    parser.add_argument("--width", type=int, default=1160, help="pixels")
+    parser.add_argument("--height", type=int, default=840, help="pixels")
     parser.add_argument("--out", type=Path, default=Path("reports/pictures/live.png"))
     return parser.parse_args(argv)
 

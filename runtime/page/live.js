@@ -51,7 +51,7 @@
     const own = run.isRunning || !run.asked ? [] : [["Run", [
       ["host", start.server.model],
       ["tokens", `${run.prompt.toLocaleString("en")} read, ${run.written.toLocaleString("en")} generated`],
-      ["sampling", `temperature ${run.asked.temperature}${run.seed === undefined ? "" : `, seed ${run.seed}`}`],
+      ["sampling", `temperature ${run.asked.temperature}, seed ${run.asked.seed}`],
       ["ended", run.finished],
       ["coverage", coverageOf(run)],
     ]]];
@@ -88,6 +88,7 @@
     if (!start || live?.isRunning || (!prompt.trim())) return;
     if (!$("composer").reportValidity()) { $("settings").hidden = false; return; }
     const asked = settings();
+    asked.seed ??= crypto.getRandomValues(new Uint32Array(1))[0]; // one of the server's has more digits than a number here
     const said = isChat() ? [...messages, { role: "user", content: prompt }] : null;
     const run = new GrowingRun(concepts, start, { planned: 0, title: start.title });
     run.asked = asked;
@@ -106,12 +107,10 @@
       view.open(run.begin(read), chosen ?? []);
       const lenses = { show: 0, vectors: true, run: true, prompt: true, track: (chosen ?? []).map((concept) => concepts.ids[concept]), rules: asked.rules };
       if (asked.alarm_budget !== null) lenses.alarm_budget = asked.alarm_budget;
-      const body = { stream: true, max_tokens: asked.max_tokens, temperature: asked.temperature, lenses, ...(said ? { messages: said } : { prompt: read.tokens }) };
-      if (asked.seed !== null) body.seed = asked.seed;
+      const body = { stream: true, max_tokens: asked.max_tokens, temperature: asked.temperature, seed: asked.seed, lenses, ...(said ? { messages: said } : { prompt: read.tokens }) };
       let isFirst = true;
       for await (const told of server.stream(said ? "v1/chat/completions" : "v1/completions", { body, signal })) {
         if (!told.length) continue;
-        run.seed = told[0].seed;
         run.take(told.flatMap(({ choices }) => choices));
         if (!isFirst) growSoon();
         else if (!recording) view.open(run, chosen ?? []);

@@ -1,5 +1,6 @@
 """A server's page in a browser, with real clicks and keys: what is typed is watched, nothing leaves the machine."""
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -101,7 +102,9 @@ def test_words_appear_tinted_as_the_export_tints_them(opened: Open, watched: Wat
     )  # not at <bos>
     assert page.locator("#time path.bars").first.get_attribute("d").count("M")
     assert "hot" in page.locator("#tiers-key").inner_text()
-    assert "24 generated" in page.locator("#facts").inner_text()
+    facts = page.locator("#facts").inner_text()
+    assert "24 generated" in facts
+    assert re.search(r"temperature 0, seed \d{1,10}\n", facts)
 
 
 def test_words_and_the_map_show_what_the_events_say(opened: Open, watched: Watched) -> None:
