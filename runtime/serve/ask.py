@@ -17,6 +17,11 @@ Short = Annotated[str, Field(min_length=1, max_length=512)]
 TokenIds = Annotated[list[Annotated[int, Field(ge=0, le=2**31 - 1)]], Field(min_length=1)]
 
 
+def _like(example: dict[str, Any]) -> ConfigDict:
+    """With an example for the document."""
+    return ConfigDict(json_schema_extra={"examples": [example]})
+
+
 class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
@@ -113,6 +118,8 @@ class _Generation(_Body):
 class CompletionBody(_Generation):
     """Of POST /v1/completions."""
 
+    model_config = _like({"prompt": "The dog", "max_tokens": 8, "lenses": {"show": 3}})
+
     prompt: Text | TokenIds | Annotated[list[Text], Field(min_length=1, max_length=1)]
     """A text, its token ids, or a list of one text. Of a session's turn only what is new."""
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
@@ -168,6 +175,10 @@ class TextFormat(_Body):
 
 class ChatBody(_Generation):
     """Of POST /v1/chat/completions."""
+
+    model_config = _like(
+        {"messages": [{"role": "user", "content": "The dog"}], "max_tokens": 8, "lenses": {"prompt": True}}
+    )
 
     messages: Annotated[list[Message], Field(min_length=1, max_length=10_000)]
     """All of the chat; of a session's turn only what is new."""

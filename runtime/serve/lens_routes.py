@@ -116,8 +116,9 @@ def _states(content_type: str, raw: bytes, service: Service) -> Floats:
             rows = ScoreBody.model_validate_json(raw).states
         except ValidationError as error:
             raise refusal_of_body(error.errors(include_input=False, include_url=False)) from None
-        if len({len(row) for row in rows}) != 1:
-            raise ConfigError(f"states have rows of several lengths; give rows of {hidden} numbers")
+        lengths = {len(row) for row in rows} - {hidden}
+        if lengths:
+            raise ConfigError(f"states have rows of {min(lengths)} numbers; give rows of {hidden} numbers")
         with np.errstate(over="ignore"):  # what is too large for float32 is refused as not finite
             states_RD = np.array(rows, np.float32)
     elif kind == BINARY:

@@ -88,7 +88,7 @@ def test_who_does_not_read_holds_nobody_up_and_is_let_go(pack: LensPack) -> None
 
 def test_events_are_dropped_as_declared_and_counted(pack: LensPack) -> None:
     wishes = {"show": 21, "vectors": True, "policy": "drop-oldest"}
-    body = LONG | {"stream": True, "max_tokens": 400, "lenses": wishes}
+    body = LONG | {"stream": True, "max_tokens": 260, "lenses": wishes}
     host = Host(hosts.llama(max_position_embeddings=2048), hosts.tokenizer(), "tiny/host", None)
     with (
         serving(pack, host=host, config=ServeConfig(max_sequences=4, max_context=1000)) as served,
@@ -103,9 +103,9 @@ def test_events_are_dropped_as_declared_and_counted(pack: LensPack) -> None:
         told = [json.loads(line)["choices"][0] for line in lines]
         content = [entry for one in told for entry in one["lenses"]["content"]]
         missing = content.count(None)
-        assert len(content) == 400
+        assert len(content) == 260
         assert missing > 0
         assert sum(one["lenses"].get("dropped", 0) for one in told) == missing
         assert told[-1]["lenses"]["coverage"]["dropped"] == missing
-        assert told[-1]["lenses"]["coverage"]["entries"] == 400 - missing
+        assert told[-1]["lenses"]["coverage"]["entries"] == 260 - missing
         assert f"phoropter_events_dropped_total {missing}.0" in served.http.get("/metrics").text
