@@ -103,7 +103,7 @@ class Clients:
     def _body(self) -> Record:
         random = self._random
         return {
-            "prompt": self._prompts[random.integers(len(self._prompts))],
+            "prompt": self._prompts[int(random.integers(len(self._prompts)))],
             "max_tokens": int(random.integers(1, self._new_tokens + 1)),
             "temperature": 0.8,
             "stream": True,
