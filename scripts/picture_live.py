@@ -67,7 +67,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--prompt", default="A rose is")
     parser.add_argument("--scheme", choices=("light", "dark"), default="light")
     parser.add_argument("--width", type=int, default=1160, help="pixels")
-    parser.add_argument("--height", type=int, default=840, help="pixels")
+    parser.add_argument("--height", type=int, default=800, help="pixels")
     parser.add_argument("--out", type=Path, default=Path("reports/pictures/live.png"))
     return parser.parse_args(argv)
 

@@ -19,7 +19,7 @@ class GrowingRun extends Run {
     super(concepts, { planned, title });
     this._start = start;
     this._numbers = new Map(concepts.ids.map((id, number) => [id, number]));
-    this._began = this._last = null;
+    this._began = this._first = this._last = null;
     this._steps = 0;
     this.isRunning = true;
   }
@@ -35,14 +35,16 @@ class GrowingRun extends Run {
 
   get written() { return this.words.length - this.prompt; }
 
-  /* Chunks of the stream that came together; the time since the last ones is theirs in equal shares. */
+  /* Chunks of the stream that came together; the time since the last ones is theirs in equal shares,
+     and that of those that came with the first is not known. */
   take(choices) {
     const now = performance.now();
     if (this._read) this.time = { prompt_ms: now - this._began, rest: "all else, on its way here too", said: "" };
-    const stepMs = this._last === null ? 0 : (now - this._last) / choices.length;
+    const stepMs = this._last === null ? null : (now - this._last) / choices.length;
     for (const choice of choices) this._take(choice, stepMs);
     this._last = now;
-    if (this._steps) this.time.said = `${((now - this._began - this.time.prompt_ms) / this._steps).toFixed(1)} ms a token as they came`;
+    this._first ??= now;
+    if (this._steps) this.time.said = `${((now - this._first) / this._steps).toFixed(1)} ms a token as they came`;
   }
 
   _take(choice, stepMs) {
@@ -56,7 +58,7 @@ class GrowingRun extends Run {
       if (isToken) this._write(text, entry, events.at(-1));
     } else if (isToken) {
       this._write(text, entry, this._event(entry, stepMs));
-      this._steps++;
+      if (stepMs !== null) this._steps++;
     } else if (text) this._write(text, null, null);
     if (choice.finish_reason) this.finished = choice.stop_reason ?? { stop: "the text is over", length: "as many tokens as were asked for" }[choice.finish_reason];
   }
