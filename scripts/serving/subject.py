@@ -99,11 +99,14 @@ def as_chat(host: Host, question: str) -> Prompt:
 
 
 def prompts(host: Host, pack: LensPack, tokens: int) -> Iterator[str]:
-    """Texts of so many tokens each (special ones counted), made of names, as long as there are any."""
+    """Texts of so many tokens each (special ones counted), made of names, as long as there are any.
+
+    A line a name: the travelling host goes on with such a list for longer than with anything else that was tried.
+    """
     names = _names(pack)
     for start in range(len(names)):
         some = [names[(start + 97 * at) % len(names)] for at in range(tokens)]
-        ids = host.tokenizer("\n".join(f"What is a {name}?" for name in some), verbose=False)["input_ids"]
+        ids = host.tokenizer("\n".join(some), verbose=False)["input_ids"]
         words = ids[ids[0] == host.tokenizer.bos_token_id : tokens]
         text = host.tokenizer.decode(words)
         # A text that is cut between two tokens need not be read as the same ones.
