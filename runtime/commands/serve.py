@@ -1,6 +1,7 @@
 """`phoropter serve`: a model over HTTP, and what lenses see in it."""
 
 import logging
+import os
 import sys
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Annotated
@@ -19,7 +20,6 @@ from runtime.commands.options import (
     announced,
     check,
     lens_device,
-    open_host,
 )
 
 if TYPE_CHECKING:
@@ -82,6 +82,24 @@ def serve(
     ] = False,
     hot_budget: HotBudget = "512MiB",
     warm_budget: WarmBudget = "2GiB",
+    also: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PACK",
+            help="Serve this pack with its own host too, loaded when a request names it; may be given again.",
+        ),
+    ] = None,
+    pin: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PACK", help="As --also, loaded at the start and kept; may be given again."),
+    ] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option(
+            help="For hosts, packs and engines at their largest; what nobody uses gives way. Default: 9/10 of the "
+            "machine's."
+        ),
+    ] = None,
     device: Device = None,
 ) -> None:
     """Serve a model with OpenAI's API, and tell clients who ask for it what lenses see.
@@ -93,6 +111,7 @@ def serve(
       phoropter serve
       phoropter serve --model google/gemma-3-4b-pt --pack PATH --port 0
       phoropter serve --host 0.0.0.0 --token-file token.txt
+      phoropter serve --also lens_packs/OTHER --memory 12GiB
       curl localhost:8000/v1/completions -H 'content-type: application/json' \\
         -d '{"prompt": "The dog", "lenses": {"show": 3}}'
     """
@@ -127,29 +146,35 @@ def serve(
     # What can be wrong so far, and whether the port is free, shows before gigabytes of a host are read.
     with ExitStack() as stack:
         bound = stack.enter_context(bind(host, port))
-        with announced(f"loading {one_line(model or pack or 'wordnet-mini')} ..."):
-            opened, loaded = _open(model, pack, device)
-        from runtime.host import quiet
+        from runtime.host import check_device, quiet
         from runtime.serve.app import make_app
+        from runtime.serve.catalogue import Catalogue
+        from runtime.serve.models import find_models
         from runtime.serve.scheduler import Scheduler
 
+        check_device(device)
+
+        def make_engine(loaded: "Host", opened: "LensPack") -> Scheduler:
+            config = ServeConfig(
+                max_sequences=max_sequences,
+                max_context=_context(loaded) if max_context is None else max_context,
+                kv_bytes=parse_bytes(kv_memory),
+                max_waiting=max_waiting,
+                max_sessions=max_sessions,
+                session_lease_s=session_lease,
+                session_bytes=parse_bytes(session_memory),
+            )
+            return Scheduler(loaded, opened, config, monitor)
+
+        models = find_models(model, pack, pin or [], also or [], device, make_engine)
+        with announced(f"loading {one_line(models[0].name)} ..."), quiet():
+            catalogue = Catalogue(models, _memory(memory), limits, log_prompts=log_prompts)
+        stack.callback(catalogue.close)
         stack.enter_context(quiet())
-        config = ServeConfig(
-            max_sequences=max_sequences,
-            max_context=_context(loaded) if max_context is None else max_context,
-            kv_bytes=parse_bytes(kv_memory),
-            max_waiting=max_waiting,
-            max_sessions=max_sessions,
-            session_lease_s=session_lease,
-            session_bytes=parse_bytes(session_memory),
-        )
-        scheduler = Scheduler(loaded, opened, config, monitor)
-        stack.callback(scheduler.close)
-        scheduler.start()
-        app, service = make_app(scheduler, limits, token=token, log_prompts=log_prompts)
-        server = Server(app, service, bound)
+        server = Server(make_app(catalogue, token=token), catalogue, bound)
         _log_to_stderr()
-        print(f"serving {one_line(loaded.id)} · lenses {opened.name} · {server.url}", flush=True)
+        first = catalogue.first
+        print(f"serving {one_line(first.name)} · lenses {first.pack.name} · {server.url}", flush=True)
         server.run()
 
 
@@ -180,15 +205,13 @@ def _check_extra() -> None:
         ) from error
 
 
-def _open(model: str | None, pack: str | None, device: str | None) -> "tuple[LensPack, Host]":
-    from lenses.pack import LensPack
-    from runtime.host import check_device
-    from runtime.packs import choose_pack
+def _memory(said: str | None) -> int:
+    """Bytes for all that is in memory; nine tenths of the machine's where nobody says."""
+    from runtime.config import parse_bytes
 
-    where = choose_pack(pack, model)
-    check_device(device)
-    opened = LensPack.from_pretrained(where)
-    return opened, open_host(opened, where, model, device)
+    if said is not None:
+        return parse_bytes(said)
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * 9 // 10
 
 
 def _context(host: "Host") -> int:

@@ -17,12 +17,11 @@ from starlette.responses import Response
 
 from lenses.errors import PhoropterError
 from runtime.serve import generate_routes, lens_routes, page_routes, status_routes
+from runtime.serve.catalogue import Catalogue
 from runtime.serve.documents import Error
 from runtime.serve.guard import BodyLimit, Counted, LocalGuard, RateLimit, TokenGuard
 from runtime.serve.health import try_known
-from runtime.serve.limits import Limits
 from runtime.serve.refusal import answer_refusal, refusal_of_body
-from runtime.serve.scheduler import Scheduler
 from runtime.serve.service import Service
 
 _ERRORS = {
@@ -41,25 +40,24 @@ _ERRORS = {
 }
 
 
-def make_app(
-    scheduler: Scheduler, limits: Limits, *, token: str | None = None, log_prompts: bool = False
-) -> tuple[FastAPI, Service]:
-    """The app and what is behind its routes, for an engine that is started. With a token everybody must bear it."""
-    service = Service(scheduler, limits, log_prompts=log_prompts)
+def make_app(catalogue: Catalogue, *, token: str | None = None) -> FastAPI:
+    """The app before the models of a catalogue. With a token everybody must bear it."""
+    limits = catalogue.limits
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        service.later(_try(service))
-        service.later(_look_after(service))
+        beside = [asyncio.create_task(_try(one)) for one in catalogue.services.values()]
+        beside.append(asyncio.create_task(_look_after(catalogue)))
         try:
             yield
         finally:
-            service.close()
+            for task in beside:
+                task.cancel()
 
     app = FastAPI(
         title="Phoropter",
         version=version("phoropter"),
-        description="OpenAI's API for one host, and what lenses see in it.",
+        description="OpenAI's API, and what lenses see in the hosts behind it.",
         lifespan=lifespan,
         docs_url=None,  # these pages load programs from elsewhere
         redoc_url=None,
@@ -67,7 +65,7 @@ def make_app(
         separate_input_output_schemas=False,
     )
     for group in (status_routes, generate_routes, lens_routes, page_routes):
-        app.include_router(group.routes(service))
+        app.include_router(group.routes(catalogue))
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     for kind in (HTTPException, PhoropterError, Exception):
         app.add_exception_handler(kind, answer_refusal)
@@ -79,19 +77,19 @@ def make_app(
         app.add_middleware(LocalGuard)
     else:
         app.add_middleware(TokenGuard, token)
-    app.add_middleware(Counted, service.metrics.count_request)
+    app.add_middleware(Counted, catalogue.metrics.count_request)
     app.openapi = lambda: _document(app)  # type: ignore[method-assign]  # as FastAPI says it is done
-    return app, service
+    return app
 
 
 async def _try(service: Service) -> None:
     service.readiness = await try_known(service.scheduler)
 
 
-async def _look_after(service: Service) -> None:
-    """Look at the engine's progress once a second: how long it stands still is how long it was seen to."""
+async def _look_after(catalogue: Catalogue) -> None:
+    """Look at the engines' progress once a second: how long one stands still is how long it was seen to."""
     while True:
-        service.health.problem()
+        _ = catalogue.problem
         await asyncio.sleep(1.0)
 
 

@@ -226,3 +226,9 @@ class ScoreBody(_Body):
 
     states: Annotated[list[list[float]], Field(min_length=1)]
     """Rows of the pack's hidden size."""
+
+
+class SessionBody(_Body):
+    """Of POST /v1/sessions, which may have none."""
+
+    model: Short | None = None

@@ -34,7 +34,7 @@ class Model(_Answer):
 
 
 class Models(_Answer):
-    """The one host there is."""
+    """All that may be asked for."""
 
     object: Literal["list"]
     data: list[Model]
@@ -141,11 +141,12 @@ class Tokenized(_Answer):
     max_model_len: int
 
 
-class SessionBody(_Answer):
+class SessionOpened(_Answer):
     """A session that was opened."""
 
     id: str
     object: Literal["session"]
+    model: str
     lease_s: float
     """Seconds without a turn after which it is over."""
 

@@ -15,6 +15,7 @@ from starlette.responses import Response
 from lenses.errors import ConfigError, PromptError
 from lenses.text import quoted
 from runtime.serve.ask import ChatBody, CompletionBody, TokenizeBody
+from runtime.serve.catalogue import Catalogue
 from runtime.serve.choice import Answer, ChatShape, CompletionShape, Shape, Told
 from runtime.serve.conversation import Conversation, Kind, NextTurn
 from runtime.serve.documents import EVENT_STREAM, ChatCompletion, Completion, Tokenized
@@ -38,20 +39,28 @@ class _Asked:
     body: Body
     shape: Shape
     kind: Kind
-    prompt: Callable[[], Awaitable[list[int]]]
+    prompt: Callable[[Service], Awaitable[list[int]]]
     """Token ids without a session."""
-    turn: Callable[[Conversation], Awaitable[NextTurn]]
+    turn: Callable[[Service, Conversation], Awaitable[NextTurn]]
     """What a session is to read next."""
 
 
 class _Running:
     """One request that the engine has, from its submission to its end."""
 
-    def __init__(self, service: Service, asked: _Asked, request: Request, one: Conversation | None) -> None:
+    def __init__(
+        self,
+        service: Service,
+        asked: _Asked,
+        request: Request,
+        one: Conversation | None,
+        leave: Callable[[], None],
+    ) -> None:
+        """Raises what `submit` raises; `leave` is called once, at its end."""
         body = asked.body
         self._service, self.body, self._request, self._conversation = service, body, request, one
         assert request.sampling.seed is not None, "it was drawn"
-        self.answer = Answer(asked.shape, service.model_id, request.sampling.seed)
+        self.answer = Answer(asked.shape, service.name, request.sampling.seed)
         self._shown: Shown | None = None
         if request.lenses is not None and body.lenses is not None:
             alarms = service.alarms(request.lenses.alarm_budget)
@@ -62,6 +71,7 @@ class _Running:
         self._began_s = monotonic()
         self._is_first, self._is_finished = True, False
         self._stream = service.scheduler.submit(request)
+        self._leave: Callable[[], None] | None = leave
 
     async def chunks(self) -> AsyncGenerator[tuple[Chunk, dict[str, Any] | None], None]:
         """What comes, and what is told of lenses with it; raises Refusal where it ends in an error."""
@@ -82,13 +92,16 @@ class _Running:
     def end(self) -> None:
         """The client has it all, or has gone; idempotent."""
         self._stream.cancel()
+        if self._leave is None:
+            return
+        self._leave()
+        self._leave = None
         if self._conversation is None:
             return
         if self._is_finished:
             self._conversation.is_busy = False
         else:
             self._service.later(self._let_end(self._conversation))
-        self._conversation = None
 
     async def _let_end(self, conversation: Conversation) -> None:
         """The session is free for its next turn when the engine has let go of this one."""
@@ -104,55 +117,59 @@ class _Running:
         _log.info("%s %s: %s%.0f ms", self.answer.id, chunk.finish, tokens, took_ms)
 
 
-def routes(service: Service) -> APIRouter:
+def routes(catalogue: Catalogue) -> APIRouter:
     """The routes."""
     router = APIRouter()
-    tokens, conversations = service.tokens, service.conversations
 
     @router.post("/v1/completions", responses={200: {"model": Completion, "content": EVENT_STREAM}})
     async def completions(body: CompletionBody, http: HttpRequest) -> Response:
         """Go on from a text."""
         prompt = body.text_or_ids
 
-        async def first() -> list[int]:
-            return await tokens.prompt(prompt) if isinstance(prompt, str) else prompt
+        async def first(service: Service) -> list[int]:
+            return await service.tokens.prompt(prompt) if isinstance(prompt, str) else prompt
 
-        def turn(one: Conversation) -> Awaitable[NextTurn]:
-            return conversations.next_text(one, prompt)
+        def turn(service: Service, one: Conversation) -> Awaitable[NextTurn]:
+            return service.conversations.next_text(one, prompt)
 
-        return await _generate(service, _Asked(body, CompletionShape(), "text", first, turn), http)
+        return await _generate(catalogue, _Asked(body, CompletionShape(), "text", first, turn), http)
 
     @router.post("/v1/chat/completions", responses={200: {"model": ChatCompletion, "content": EVENT_STREAM}})
     async def chat(body: ChatBody, http: HttpRequest) -> Response:
         """Answer in a chat."""
         messages = [message.to_template() for message in body.messages]
 
-        def first() -> Awaitable[list[int]]:
-            return tokens.chat(messages)
+        def first(service: Service) -> Awaitable[list[int]]:
+            return service.tokens.chat(messages)
 
-        def turn(one: Conversation) -> Awaitable[NextTurn]:
-            return conversations.next_chat(one, messages)
+        def turn(service: Service, one: Conversation) -> Awaitable[NextTurn]:
+            return service.conversations.next_chat(one, messages)
 
-        return await _generate(service, _Asked(body, ChatShape(), "chat", first, turn), http)
+        return await _generate(catalogue, _Asked(body, ChatShape(), "chat", first, turn), http)
 
     @router.post("/v1/tokenize", responses={200: {"model": Tokenized}})
     async def tokenize(body: TokenizeBody) -> Response:
         """The tokens of a text or a chat."""
-        service.check_model(body.model)
-        if body.messages is not None:
-            ids = await tokens.chat([message.to_template() for message in body.messages])
-        else:
-            ids = await tokens.encode(body.prompt or "", special=body.add_special_tokens)
-        context = service.scheduler.config.max_context
+        async with catalogue.using(body.model) as service:
+            if body.messages is not None:
+                ids = await service.tokens.chat([message.to_template() for message in body.messages])
+            else:
+                ids = await service.tokens.encode(body.prompt or "", special=body.add_special_tokens)
+            context = service.scheduler.config.max_context
         told = {"tokens": Part.of("ids", ids), "count": len(ids), "max_model_len": context}
-        return CountedJson(told, service.ledger)
+        return CountedJson(told, catalogue.ledger)
 
     return router
 
 
-async def _generate(service: Service, asked: _Asked, http: HttpRequest) -> Response:
-    service.check_model(asked.body.model)
-    running = await _begin(service, asked, http.client.host if http.client else "")
+async def _generate(catalogue: Catalogue, asked: _Asked, http: HttpRequest) -> Response:
+    service = await catalogue.use(asked.body.model)
+    try:
+        address = http.client.host if http.client else ""
+        running = await _begin(service, asked, address, lambda: catalogue.leave(service))
+    except BaseException:
+        catalogue.leave(service)
+        raise
     if asked.body.stream:
         return EventStream(_messages(running), service.ledger, running.end)
     try:
@@ -162,17 +179,17 @@ async def _generate(service: Service, asked: _Asked, http: HttpRequest) -> Respo
     return _GONE if told is None else CountedJson(running.answer.whole(told), service.ledger)
 
 
-async def _begin(service: Service, asked: _Asked, address: str) -> _Running:
+async def _begin(service: Service, asked: _Asked, address: str, leave: Callable[[], None]) -> _Running:
     """Have the engine take it; raises what `submit` raises, and PromptError, ConfigError."""
     body, session = asked.body, asked.body.session
     if session is None:
-        request = _request(service, asked.body, await asked.prompt(), 0, address)
-        return _Running(service, asked, request, None)
+        request = _request(service, asked.body, await asked.prompt(service), 0, address)
+        return _Running(service, asked, request, None, leave)
     one = service.conversations.take(session, asked.kind)
     try:
-        turn = await asked.turn(one)
+        turn = await asked.turn(service, one)
         request = _request(service, body, turn.token_ids, turn.before, address)
-        running = _Running(service, asked, request, one)
+        running = _Running(service, asked, request, one, leave)
     except BaseException:
         one.is_busy = False
         raise

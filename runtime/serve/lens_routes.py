@@ -3,19 +3,19 @@
 import asyncio
 from email.message import Message as MimeHeader
 from math import isfinite
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from pydantic import ValidationError
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
 from lenses.errors import ConfigError
-from lenses.grade import grade
 from lenses.lens import Floats
-from runtime.serve.ask import ScoreBody
-from runtime.serve.documents import LensList, Scores, SessionBody, SessionClosed
+from runtime.serve.ask import ScoreBody, SessionBody
+from runtime.serve.catalogue import Catalogue
+from runtime.serve.documents import LensList, Scores, SessionClosed, SessionOpened
 from runtime.serve.refusal import Refusal, refusal_of_body
 from runtime.serve.service import Service
 from runtime.serve.wire import CountedBytes, CountedJson, Part, while_here
@@ -30,20 +30,22 @@ _STATES: dict[str, Any] = {
         },
     }
 }
+OfModel = Annotated[
+    str | None, Query(max_length=512, description="Of /v1/models; the first where nothing is said.")
+]
 _LARGEST = 1e18
 _DTYPES = {"float32": "<f4", "float16": "<f2"}
 
 
-def routes(service: Service) -> APIRouter:
+def routes(catalogue: Catalogue) -> APIRouter:
     """The routes."""
     router = APIRouter()
-    scheduler = service.scheduler
-    lenses = Part.of("ids", _lenses(service))
 
     @router.get("/v1/lenses", responses={200: {"model": LensList}})
-    async def list_lenses() -> Response:
+    async def list_lenses(model: OfModel = None) -> Response:
         """All concepts, in the order of score vectors."""
-        return CountedJson(lenses, service.ledger)
+        async with catalogue.using(model) as service:
+            return CountedJson(service.lenses, catalogue.ledger)
 
     @router.post(
         "/v1/lenses/score",
@@ -52,59 +54,44 @@ def routes(service: Service) -> APIRouter:
             200: {"model": Scores, "content": {BINARY: {"schema": {"type": "string", "format": "binary"}}}}
         },
     )
-    async def score(http: HttpRequest) -> Response:
+    async def score(http: HttpRequest, model: OfModel = None) -> Response:
         """Logits of all lenses for rows of the pack's site, each of them taken as a sequence of its own.
 
         States are float32, little-endian, in rows of the hidden size, or JSON. Scores are JSON, or with `Accept:
         application/octet-stream` float32 in rows as GET /v1/lenses lists concepts; `; dtype=float16` halves them.
         """
-        states_RD = _states(http.headers.get("content-type", ""), await http.body(), service)
-        try:
-            logits_RN = await while_here(http.receive, asyncio.wrap_future(scheduler.score(states_RD)))
-        except asyncio.CancelledError:
-            raise Refusal(503, "the server closes; try again later", code="closing") from None
-        if logits_RN is None:
-            return Response(status_code=499)
-        return _scores(http.headers.get("accept", ""), logits_RN, service)
+        async with catalogue.using(model) as service:
+            states_RD = _states(http.headers.get("content-type", ""), await http.body(), service)
+            scores = asyncio.wrap_future(service.scheduler.score(states_RD))
+            try:
+                logits_RN = await while_here(http.receive, scores)
+            except asyncio.CancelledError:
+                raise Refusal(503, "the server closes; try again later", code="closing") from None
+            if logits_RN is None:
+                return Response(status_code=499)
+            return _scores(http.headers.get("accept", ""), logits_RN, service)
 
-    @router.post("/v1/sessions", responses={200: {"model": SessionBody}})
-    async def open_session() -> Response:
+    @router.post("/v1/sessions", responses={200: {"model": SessionOpened}})
+    async def open_session(body: SessionBody | None = None) -> Response:
         """Open a session: keys and values, tokens and the state of lenses are kept from turn to turn."""
-        said = {
-            "id": scheduler.open_session(),
-            "object": "session",
-            "lease_s": scheduler.config.session_lease_s,
-        }
-        return CountedJson(said, service.ledger)
+        async with catalogue.using(None if body is None else body.model) as service:
+            said = {
+                "id": service.scheduler.open_session(),
+                "object": "session",
+                "model": service.name,
+                "lease_s": service.scheduler.config.session_lease_s,
+            }
+            return CountedJson(said, catalogue.ledger)
 
     @router.delete("/v1/sessions/{id}", responses={200: {"model": SessionClosed}})
-    async def close_session(id: str) -> Response:
+    async def close_session(id: str, model: OfModel = None) -> Response:
         """Close a session."""
-        scheduler.close_session(id)
-        service.conversations.drop(id)
-        return CountedJson({"id": id, "object": "session", "deleted": True}, service.ledger)
+        async with catalogue.using(model) as service:
+            service.scheduler.close_session(id)
+            service.conversations.drop(id)
+            return CountedJson({"id": id, "object": "session", "deleted": True}, catalogue.ledger)
 
     return router
-
-
-def _lenses(service: Service) -> dict[str, object]:
-    pack = service.pack
-    heads = pack.heads
-    data = [
-        {
-            "id": concept.id,
-            "name": concept.name,
-            "level": concept.level,
-            "parent": concept.parent,
-            "grade": grade(concept.metrics),
-            "calibrated": bool(heads.calibrated[index]),
-            "slope": float(heads.platt_slope[index]),
-            "offset": float(heads.platt_offset[index]),
-        }
-        for index, concept in enumerate(pack.hierarchy.concepts)
-    ]
-    about = {"pack": pack.identity, "site": pack.config.site, "hidden_size": pack.config.host.hidden_size}
-    return {"object": "list"} | about | {"data": data}
 
 
 def _states(content_type: str, raw: bytes, service: Service) -> Floats:

@@ -19,6 +19,7 @@ from runtime.page.live import format_live_page
 from runtime.recording.recording import SUFFIX, Recording
 from runtime.recording.replay import Replay
 from runtime.serve.ask import TokenizeBody
+from runtime.serve.catalogue import Catalogue
 from runtime.serve.refusal import Refusal
 from runtime.serve.service import Service
 from runtime.serve.wire import CountedJson, Part
@@ -35,8 +36,9 @@ _NAMED = 1000
 """Special tokens whose names are told; a host may have thousands that it never writes."""
 
 
-def routes(service: Service) -> APIRouter:
-    """The routes; none of them is part of the API."""
+def routes(catalogue: Catalogue) -> APIRouter:
+    """The routes; none of them is part of the API, and all are about the first model."""
+    service = catalogue.first
     router = APIRouter(include_in_schema=False)
     document = format_live_page().encode()
     start = Part.of("ids", _start(service))
@@ -72,11 +74,11 @@ def routes(service: Service) -> APIRouter:
 def _start(service: Service) -> dict[str, Any]:
     tokenizer, config = service.scheduler.host.tokenizer, service.scheduler.config
     special = [id for id, token in tokenizer.added_tokens_decoder.items() if token.special][:_NAMED]
-    contents = start_contents(service.pack, title=f"{service.model_id} · lenses {service.pack.name}")
+    contents = start_contents(service.pack, title=f"{service.name} · lenses {service.pack.name}")
     return contents | {
         "special": {id: special_name(tokenizer, id) for id in special},
         "server": {
-            "model": service.model_id,
+            "model": service.name,
             "has_chat": getattr(tokenizer, "chat_template", None) is not None,
             "new_tokens": min(service.limits.new_tokens, config.max_context),
             "context": config.max_context,

@@ -83,6 +83,11 @@ class Progress:
     """Why the engine has ended, if it has."""
     cache: CacheStats
 
+    @property
+    def users(self) -> int:
+        """Whom it is kept for: requests, and sessions between their turns."""
+        return self.waiting + self.running + self.sessions
+
 
 class Scheduler:
     """Serves one host with the lenses of one pack. `submit` and its like may be called from any thread."""
@@ -103,6 +108,7 @@ class Scheduler:
                 "a server scores every position at once, and rules are each request's own; leave out deferred, "
                 "read_every, rules and always"
             )
+        self._lens_bytes = monitor.hot_budget_bytes + monitor.warm_budget_bytes
         self._check_memory()
         context = getattr(text_config(host.model), "max_position_embeddings", None)
         if context is not None and self.config.max_context > context:
@@ -208,6 +214,14 @@ class Scheduler:
         """What a session is made of so far; raises SessionNotFound."""
         with self._changed:
             return tuple(self._sessions.get(id).token_ids)
+
+    @property
+    def most_bytes(self) -> int:
+        """What the engine may take beside its host and pack: keys and values, parked sessions, lenses hot and warm."""
+        config = self.config
+        slots = Slots.bytes_for(self.host.model, config.max_sequences, config.max_context)
+        lenses = sum(map(self.pack.family_bytes, range(len(self.pack.hierarchy.families))))
+        return slots + config.session_bytes + min(lenses, self._lens_bytes)
 
     @property
     def progress(self) -> Progress:

@@ -17,8 +17,8 @@ from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from lenses.errors import ConfigError, EngineFailed
+from runtime.serve.catalogue import Catalogue
 from runtime.serve.ledger import Ledger
-from runtime.serve.service import Service
 
 HEAD_BYTES = 64 * 2**10
 """Of a request's head at the most; who sends more is cut off."""
@@ -65,10 +65,10 @@ class Server:
     """One app on one socket. `run` serves until it is told to end and has told all who are served."""
 
     def __init__(
-        self, app: FastAPI, service: Service, bound: socket.socket, *, grace_s: float = 10.0
+        self, app: FastAPI, catalogue: Catalogue, bound: socket.socket, *, grace_s: float = 10.0
     ) -> None:
-        self._service, self._bound, self._grace_s = service, bound, grace_s
-        ledger = service.ledger
+        self._catalogue, self._bound, self._grace_s = catalogue, bound, grace_s
+        ledger = catalogue.ledger
 
         class Protocol(_CountedProtocol):
             def __init__(self, *arguments: Any, **named: Any) -> None:
@@ -105,7 +105,7 @@ class Server:
         """Serve; raises EngineFailed, and KeyboardInterrupt where Ctrl-C ended it."""
         with asyncio.Runner(loop_factory=self._uvicorn.config.get_loop_factory()) as runner:
             runner.run(self._serve())
-        failure = self._service.scheduler.progress.failure
+        failure = self._catalogue.failure
         if failure is not None:
             raise EngineFailed(f"the engine has ended: {failure}; start the server again")
         if self._uvicorn.interrupted:
@@ -125,11 +125,11 @@ class Server:
     async def _watch(self) -> None:
         """End when the engine has; when all is to end, end what is still generated after the grace."""
         while not self._uvicorn.should_exit:
-            if self._service.scheduler.progress.failure is not None:
+            if self._catalogue.failure is not None:
                 self.stop()
             await asyncio.sleep(_LOOK_S)
         await asyncio.sleep(self._grace_s)
-        await asyncio.to_thread(self._service.scheduler.close)
+        await asyncio.to_thread(self._catalogue.end_engines)
 
 
 class _Uvicorn(uvicorn.Server):

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from runtime.serve import status_routes
+from runtime.serve.catalogue import Catalogue
 from runtime.serve.service import Service
 
 PATH = "/bench"
@@ -36,11 +37,11 @@ def add_route(additions: dict[str, Addition]) -> None:
     """GET and POST of PATH: see all additions; tell some of them, by their names."""
     plain_routes = status_routes.routes
 
-    def routes(service: Service) -> Any:
-        router = plain_routes(service)
+    def routes(catalogue: Catalogue) -> Any:
+        router = plain_routes(catalogue)
 
         def seen() -> Response:
-            return JSONResponse({name: one.look(service) for name, one in additions.items()})
+            return JSONResponse({name: one.look(catalogue.first) for name, one in additions.items()})
 
         @router.get(PATH)
         async def look() -> Response:

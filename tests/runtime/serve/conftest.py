@@ -1,6 +1,6 @@
 """One server for all tests of its HTTP side: a real one, on a free port of the loopback."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Thread
@@ -14,6 +14,7 @@ import pytest
 from lenses.pack import LensPack
 from runtime.host import Host
 from runtime.serve.app import make_app
+from runtime.serve.catalogue import Catalogue, Model
 from runtime.serve.config import ServeConfig
 from runtime.serve.limits import Limits
 from runtime.serve.scheduler import Scheduler
@@ -33,6 +34,8 @@ class Served:
 
     url: str
     service: Service
+    """Of the first model."""
+    catalogue: Catalogue
     server: Server
     http: httpx.Client
     client: openai.OpenAI
@@ -48,14 +51,15 @@ def serving(
     limits: Limits | None = None,
     token: str | None = None,
     grace_s: float = 0.5,
+    others: Sequence[Model] = (),
+    memory_bytes: int = 1 << 40,
     **settings: Any,
 ) -> Iterator[Served]:
-    """Serve a pack with a tiny host."""
+    """Serve a pack with a tiny host, and other models."""
     host = host or Host(hosts.gemma3(), hosts.tokenizer(), "tiny/host", None)
-    scheduler = Scheduler(host, pack, config or ServeConfig(max_sequences=8, max_context=100))
-    scheduler.start()
-    app, service = make_app(scheduler, limits or Limits(), token=token, **settings)
-    server = Server(app, service, bind("127.0.0.1", 0), grace_s=grace_s)
+    models = [model(pack, host, config), *others]
+    catalogue = Catalogue(models, memory_bytes, limits or Limits(), **settings)
+    server = Server(make_app(catalogue, token=token), catalogue, bind("127.0.0.1", 0), grace_s=grace_s)
     failures: list[BaseException] = []
 
     def run() -> None:
@@ -75,11 +79,32 @@ def serving(
                 base_url=f"{server.url}/v1", api_key=token or "none", max_retries=0, timeout=EXPECT_S
             ) as client,
         ):
-            yield Served(server.url, service, server, http, client, failures)
+            yield Served(server.url, catalogue.first, catalogue, server, http, client, failures)
     finally:
         server.stop()
         thread.join()
-        scheduler.close()
+        catalogue.close()
+
+
+def model(
+    pack: LensPack,
+    host: Host,
+    config: ServeConfig | None = None,
+    *,
+    name: str | None = None,
+    pin: bool = False,
+) -> Model:
+    """A model of parts that are there already."""
+    config = config or ServeConfig(max_sequences=8, max_context=100)
+    return Model(
+        name or host.id,
+        host.id,
+        pack.identity,
+        lambda: pack,
+        lambda _: host,
+        lambda host, pack: Scheduler(host, pack, config),
+        is_pinned=pin,
+    )
 
 
 def expect(holds: Callable[[], bool], within_s: float = EXPECT_S) -> None:

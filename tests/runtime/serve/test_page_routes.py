@@ -77,7 +77,7 @@ def test_words_of_a_prompt_are_those_of_every_view(served: Served) -> None:
 def test_entries_say_where_families_came_from_where_that_is_asked_for(served: Served) -> None:
     for asked in (False, True):
         answer = served.client.completions.create(
-            model=served.service.model_id,
+            model=served.service.name,
             prompt="the violin",
             max_tokens=3,
             extra_body={"lenses": {"run": asked}},

@@ -1,0 +1,70 @@
+"""The models of a catalogue out of what was typed: packs, each with the host that it is for.
+
+A model is called as the host that its pack is for, and where that is taken already, `HOST@PACK`.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from lenses.errors import ConfigError
+from lenses.pack import LensPack
+from lenses.text import quoted
+from runtime.host import Host, load_host
+from runtime.packs import choose_pack, host_of, read_config
+from runtime.serve.catalogue import Model
+from runtime.serve.scheduler import Scheduler
+
+MakeEngine = Callable[[Host, LensPack], Scheduler]
+
+
+def find_models(
+    model: str | None,
+    pack: str | None,
+    pinned: Sequence[str],
+    others: Sequence[str],
+    device: str | None,
+    make_engine: MakeEngine,
+) -> list[Model]:
+    """The first one, of `model` and `pack`, then those that are pinned, then all others.
+
+    Raises PackNotFound, PackMismatch, PackFormatError, and ConfigError for a pack that is given twice.
+    """
+    asked = [(choose_pack(pack, model), model, True)]
+    asked += [(choose_pack(one, None), None, at < len(pinned)) for at, one in enumerate([*pinned, *others])]
+    found: dict[str, Model] = {}
+    for where, host, is_pinned in asked:
+        one = _model(where, host, device, make_engine, found, is_pinned=is_pinned)
+        found[one.name] = one
+    return list(found.values())
+
+
+def _model(
+    where: str,
+    host: str | None,
+    device: str | None,
+    make_engine: MakeEngine,
+    taken: dict[str, Model],
+    *,
+    is_pinned: bool,
+) -> Model:
+    if any(other.pack == where for other in taken.values()):
+        raise ConfigError(f"the pack {quoted(where)} is given twice; give it once")
+    name = host_id = _host_id(where)
+    if name in taken:
+        name = f"{name}@{Path(where).name}"
+
+    def open_host(pack: LensPack) -> Host:
+        named, revision = host_of(pack, where, host)
+        return load_host(named, revision=revision, device=device)
+
+    def open_pack() -> LensPack:
+        return LensPack.from_pretrained(where)
+
+    return Model(name, host or host_id, where, open_pack, open_host, make_engine, is_pinned)
+
+
+def _host_id(where: str) -> str:
+    """Which host a pack is for; one of a hub is fetched for that."""
+    if Path(where).is_dir():
+        return read_config(Path(where)).host.id
+    return LensPack.from_pretrained(where).config.host.id
