@@ -49,7 +49,8 @@ def _model(
 ) -> Model:
     if any(other.pack == where for other in taken.values()):
         raise ConfigError(f"the pack {quoted(where)} is given twice; give it once")
-    name = host_id = _host_id(where)
+    config = read_config(Path(where)) if Path(where).is_dir() else LensPack.from_pretrained(where).config
+    name = config.host.id
     if name in taken:
         name = f"{name}@{Path(where).name}"
 
@@ -60,11 +61,7 @@ def _model(
     def open_pack() -> LensPack:
         return LensPack.from_pretrained(where)
 
-    return Model(name, host or host_id, where, open_pack, open_host, make_engine, is_pinned)
-
-
-def _host_id(where: str) -> str:
-    """Which host a pack is for; one of a hub is fetched for that."""
-    if Path(where).is_dir():
-        return read_config(Path(where)).host.id
-    return LensPack.from_pretrained(where).config.host.id
+    # Hosts that travel with packs are the same where their files are.
+    digests = [config.sha256[file] for file in config.host_files] if host is None else []
+    key = " ".join([host or config.host.id, config.host.revision or "", *digests])
+    return Model(name, key, where, open_pack, open_host, make_engine, is_pinned)
