@@ -171,7 +171,7 @@ def _keep(pid: int, wanted: socket.socket) -> None:
     """Tell the program's number, and how it ended; kill it when the other side has gone."""
     wanted.send(str(pid).encode())
     ended = os.pidfd_open(pid)
-    if ended not in select.select([ended, wanted], [], [])[0]:
+    if ended not in select.select([ended, wanted.fileno()], [], [])[0]:
         os.kill(pid, signal.SIGKILL)
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     try:
@@ -198,13 +198,13 @@ def _run(
     spelling = environment.get("PYTHONIOENCODING") or "utf-8"
     at_once = bool(environment.get("PYTHONUNBUFFERED"))
 
-    def stream(descriptor: int, mode: str, errors: str) -> Any:
+    def opened(descriptor: int, mode: str, errors: str) -> Any:
         lines = os.isatty(descriptor) or at_once or descriptor == 2
         return open(descriptor, mode, 1 if lines else -1, spelling, errors, closefd=False)
 
-    sys.stdin = sys.__stdin__ = stream(0, "r", "strict")  # type: ignore[misc]
-    sys.stdout = sys.__stdout__ = stream(1, "w", "strict")  # type: ignore[misc]
-    sys.stderr = sys.__stderr__ = stream(2, "w", "backslashreplace")  # type: ignore[misc]
+    sys.stdin = sys.__stdin__ = opened(0, "r", "strict")  # type: ignore[misc]
+    sys.stdout = sys.__stdout__ = opened(1, "w", "strict")  # type: ignore[misc]
+    sys.stderr = sys.__stderr__ = opened(2, "w", "backslashreplace")  # type: ignore[misc]
     how, what, *words = command
     sys.argv = [how, *words]
     if how == "-c":
