@@ -6,40 +6,15 @@ The picture is of a real run, taken when the text is written.
 """
 
 import argparse
-import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from chromium import open_chromium
+from serving.servers import running
 
-from lenses.errors import HostError, PhoropterError
+from lenses.errors import PhoropterError
 from lenses.files import write_atomically
-from lenses.text import one_line
-
-_SERVE = "import sys; from runtime.cli import main; sys.exit(main(['serve', '--port', '0', *sys.argv[1:]]))"
-
-
-@contextmanager
-def served(arguments: argparse.Namespace) -> Iterator[str]:
-    """A server's address, while it is there; raises HostError where it does not come up."""
-    words = []
-    for name in ("pack", "model"):
-        if (value := getattr(arguments, name)) is not None:
-            words += [f"--{name}", value]
-    command = [sys.executable, "-c", _SERVE, *words]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
-        try:
-            assert server.stdout is not None, "it is a pipe"
-            line = server.stdout.readline()
-            if " · " not in line:
-                raise HostError(
-                    f"the server did not start; phoropter serve {one_line(' '.join(words))} says why"
-                )
-            yield line.rsplit(" · ", 1)[1].strip()
-        finally:
-            server.terminate()
 
 
 def photographed(url: str, arguments: argparse.Namespace) -> bytes:
@@ -75,9 +50,11 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run; exit code 2 and one line for what the user can mend."""
     arguments = parse(argv)
+    named = {name: getattr(arguments, name) for name in ("pack", "model")}
+    words = [word for name, value in named.items() if value is not None for word in (f"--{name}", value)]
     try:
-        with served(arguments) as url:
-            png = photographed(url, arguments)
+        with running("serving.product", ["--port", "0", *words]) as server:
+            png = photographed(server.url, arguments)
         write_atomically(arguments.out, png)
     except PhoropterError as error:
         print(f"error: {error}", file=sys.stderr)

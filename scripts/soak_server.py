@@ -54,7 +54,7 @@ QUICK_STREAMS, QUICK_MINUTES, QUICK_STALL_S = 6, 0.05, 1.0
 NEW_TOKENS, QUICK_NEW_TOKENS = 60, 12
 FAULT_S, QUICK_FAULT_S = 15.0, 1.0
 """Between two steps that are broken."""
-LEASE_S = 5.0
+LEASE_S, QUICK_LEASE_S = 5.0, 2.0
 CONTEXT, QUICK_CONTEXT = 384, 100
 """Of the server with stalled readers: what they ask for fills it, more than sockets hide."""
 _PROMPT = 64
@@ -80,7 +80,7 @@ def build(arguments: argparse.Namespace, command: Sequence[str], progress: Progr
     names = ("streams", "minutes", "stall_s", "max_sequences", "new_tokens", "fault_s", "seed")
     settings = {"subject": pack_json(pack)} | {name: getattr(arguments, name) for name in names}
     run = RunRecord.begin(command, settings)
-    options = ["--max-sequences", str(arguments.max_sequences), "--session-lease", str(LEASE_S)]
+    options = ["--max-sequences", str(arguments.max_sequences), "--session-lease", str(arguments.lease_s)]
     options += ["--max-waiting", str(2 * arguments.streams), "--max-sessions", str(2 * arguments.streams)]
     task = progress.add_task("soak, s", total=60 * arguments.minutes)
     with running("serving.product", command_line(where, model, *options, add=["faults"])) as server:
@@ -340,6 +340,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     found.stall_s = found.stall_s or (QUICK_STALL_S if quick else STALL_S)
     found.new_tokens = QUICK_NEW_TOKENS if quick else NEW_TOKENS
     found.fault_s = QUICK_FAULT_S if quick else FAULT_S
+    found.lease_s = QUICK_LEASE_S if quick else LEASE_S
     found.context = QUICK_CONTEXT if quick else CONTEXT
     found.sample_s = 0.05 if quick else SAMPLE_S
     return found

@@ -1,5 +1,6 @@
 """One thread for the arithmetic of every test: tiny hosts run faster so, and runs side by side do not fight."""
 
+import gc
 import os
 
 # Before numpy comes; the programs that tests start inherit it.
@@ -16,6 +17,12 @@ import torch  # noqa: E402
 from tests.hub_server import LocalHub, local_hub  # noqa: E402
 
 torch.set_num_threads(1)
+
+
+def pytest_collection_finish() -> None:
+    """Set aside what lives already, so that no collection while tests run looks at a million objects again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

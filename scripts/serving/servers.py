@@ -40,13 +40,7 @@ def running(module: str, arguments: Sequence[str], *, ready: str | None = "/read
     paths = [str(SCRIPTS.parent), str(SCRIPTS), os.environ.get("PYTHONPATH", "")]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "PYTHONUNBUFFERED": "1"}
     with tempfile.TemporaryFile() as said:
-        process = subprocess.Popen(
-            [sys.executable, "-m", module, *arguments],
-            stdout=said,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            env=environment,
-        )
+        process = start(["-m", module, *arguments], said, environment)
         try:
             url = _wait(process, said, ready)
             yield Running(url, process.pid)
@@ -57,6 +51,17 @@ def running(module: str, arguments: Sequence[str], *, ready: str | None = "/read
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+def start(command: Sequence[str], said: IO[bytes], environment: dict[str, str]) -> "subprocess.Popen[bytes]":
+    """Start a Python that reads nothing and writes all to one file."""
+    return subprocess.Popen(
+        [sys.executable, *command],
+        stdout=said,
+        stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+        env=environment,
+    )
 
 
 def serving(pack: str, model: str | None, *options: str, add: Sequence[str] = ()) -> list[str]:

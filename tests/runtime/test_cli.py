@@ -6,7 +6,6 @@ import pty
 import re
 import select
 import shutil
-import signal
 import subprocess
 import sys
 import termios
@@ -22,11 +21,11 @@ from runtime.environment import Finding
 from tests import hosts
 from tests.packs import make_pack
 from tests.slow_reads import no_read_before_the_end
+from tests.warm import Warm, cold
 from tests.watched import named_nodes
 
-PROGRAM = [sys.executable, "-c", "import sys; from runtime.cli import main; sys.exit(main())"]
+PROGRAM = ["-c", "import sys; from runtime.cli import main; sys.exit(main())"]
 LATE_PROGRAM = [
-    sys.executable,
     "-c",
     "import sys; from tests.slow_reads import no_read_before_the_end; no_read_before_the_end(); "
     "from runtime.cli import main; sys.exit(main())",
@@ -440,11 +439,11 @@ def test_a_host_that_does_not_fit_is_refused_after_loading(run: Type, copied: Pa
     assert re.fullmatch(r"error: [^\n]*other/host[^\n]*\n", errors), errors
 
 
-# On a terminal, and at the end of a pipe: in a process of its own.
+# On a terminal (forked from a warm process, but for one that stands for all), and at the end of a pipe.
 
 
 class Terminal:
-    """A child in a pseudo-terminal: what it painted, and what is typed at it."""
+    """A child in a pseudo-terminal: what it painted, and what is typed at it; `start` as for `tests.warm.cold`."""
 
     def __init__(
         self,
@@ -453,19 +452,18 @@ class Terminal:
         size: tuple[int, int] = (80, 24),
         environment: dict[str, str] | None = None,
         program: Sequence[str] = PROGRAM,
+        start: Callable[..., Warm | subprocess.Popen[bytes]] = Warm,
     ) -> None:
         self.painted = b""
         columns, lines = size
-        pid, self._descriptor = pty.fork()
-        if pid == 0:
-            os.chdir(shelf)
-            # What a shell runs in the background ignores Ctrl-C, and so would all that it starts.
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
-            termios.tcsetwinsize(0, (lines, columns))
-            plain = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
-            given = {"PYTHONPATH": str(ROOT), "TERM": "xterm-256color", **(environment or {})}
-            os.execve(program[0], [*program, *words], plain | given)
-        self._pid = pid
+        self._descriptor, far = pty.openpty()
+        termios.tcsetwinsize(far, (lines, columns))
+        plain = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+        given = {"PYTHONPATH": str(ROOT), "TERM": "xterm-256color", **(environment or {})}
+        self._process = start(
+            [*program, *words], streams=(far, far, far), env=plain | given, cwd=shelf, has_terminal=True
+        )
+        os.close(far)
 
     def resize(self, columns: int, lines: int) -> None:
         """Give the terminal another size."""
@@ -482,7 +480,8 @@ class Terminal:
     def end(self) -> int:
         """Read all that is left; returns the exit code."""
         self._read(lambda: False)
-        return os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
+        os.close(self._descriptor)
+        return self._process.wait(LIMIT_S)
 
     def _read(self, enough: Callable[[], bool]) -> None:
         until = time.monotonic() + LIMIT_S
@@ -579,7 +578,7 @@ def test_ctrl_c_restores_the_terminal_and_keeps_whole_lines(shelf: Path, tmp_pat
     out = tmp_path / "out.jsonl"
     page = tmp_path / "out.html"
     files = ["--jsonl", str(out), "--html", str(page)]
-    terminal = Terminal(shelf, "watch", "the violin is", "--max-new-tokens", "4000", *files)
+    terminal = Terminal(shelf, "watch", "the violin is", "--max-new-tokens", "4000", *files, start=cold)
     terminal.read_until(rb"active before")
     terminal.type(b"\x03")
     assert terminal.end() == 130
@@ -594,7 +593,7 @@ def test_ctrl_c_restores_the_terminal_and_keeps_whole_lines(shelf: Path, tmp_pat
 
 def test_a_pipe_gets_plain_lines_even_where_colour_is_forced(shelf: Path) -> None:
     done = subprocess.run(
-        [*PROGRAM, "watch", "the violin is", "--max-new-tokens", "4"],
+        [sys.executable, *PROGRAM, "watch", "the violin is", "--max-new-tokens", "4"],
         cwd=shelf,
         env={**os.environ, "PYTHONPATH": str(ROOT), "FORCE_COLOR": "1", "PYTHONIOENCODING": "ascii"},
         capture_output=True,
@@ -609,7 +608,7 @@ def test_a_pipe_gets_plain_lines_even_where_colour_is_forced(shelf: Path) -> Non
 def test_a_reader_that_leaves_ends_it_quietly_and_keeps_the_file(shelf: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl"
     with subprocess.Popen(
-        [*PROGRAM, "watch", "the violin is", "--max-new-tokens", "4000", "--jsonl", str(out)],
+        [sys.executable, *PROGRAM, "watch", "the violin is", "--max-new-tokens", "4000", "--jsonl", str(out)],
         cwd=shelf,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,

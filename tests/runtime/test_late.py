@@ -459,11 +459,11 @@ def test_bounded_memory_is_flat_however_late_events_are(packs: list[LensPack]) -
             gc.collect()
             return len(gc.get_objects()), int(Path("/proc/self/statm").read_text().split()[1])
 
-        objects, pages = write(400)
-        objects_later, pages_later = write(1600)
+        objects, pages = write(200)
+        objects_later, pages_later = write(800)
         stats = monitor.stats()
     assert stats.deferred > 200
     assert stats.blocked > 0
     assert stats.kept_peak_bytes <= 2000
-    assert objects_later - objects < 100
-    assert (pages_later - pages) * 4096 < 4 << 20
+    assert objects_later - objects < 50
+    assert (pages_later - pages) * 4096 < 2 << 20

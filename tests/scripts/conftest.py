@@ -1,11 +1,15 @@
-"""A tiny dictionary, and a pack with its tiny host, for programs that judge packs."""
+"""A tiny dictionary, and a pack with its tiny host, for programs that judge packs; servers that start at once."""
 
+import os
 from pathlib import Path
+from typing import IO
 
 import pytest
+from serving import servers
 
 from tests import hosts
 from tests.packs import make_pack
+from tests.warm import Warm
 from tests.wordnet_dict import Entry, write
 
 KINDS = {"beast": ("cat", "dog"), "tool": ("violin", "house")}
@@ -50,3 +54,15 @@ def judged_pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
         host_dir=host,
     )
     return made.path
+
+
+@pytest.fixture
+def warm_servers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Servers that a program runs are forks of a warm process. Real ones are started where questions are tested."""
+
+    def start(command: list[str], said: IO[bytes], environment: dict[str, str]) -> Warm:
+        with open(os.devnull, "rb") as nothing:
+            streams = (nothing.fileno(), said.fileno(), said.fileno())
+            return Warm(command, streams=streams, env=environment)
+
+    monkeypatch.setattr(servers, "start", start)

@@ -12,6 +12,8 @@ from tests import hosts
 from tests.packs import make_pack
 from tests.watched import named_nodes
 
+pytestmark = pytest.mark.usefixtures("warm_servers")
+
 
 def test_a_picture_is_a_small_png_of_what_a_server_writes(tmp_path: Path) -> None:
     pytest.importorskip("playwright")
@@ -43,4 +45,7 @@ def test_a_picture_is_a_small_png_of_what_a_server_writes(tmp_path: Path) -> Non
 
 def test_a_server_that_does_not_start_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert picture_live.main(["--pack", str(tmp_path / "none")]) == 2
-    assert "the server did not start" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert error.startswith("error: the server ended before it was ready: error: ")
+    assert "none" in error
+    assert len(error.splitlines()) == 1

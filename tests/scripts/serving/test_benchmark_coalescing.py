@@ -8,11 +8,12 @@ from benchmark_coalescing import main, same_scores, same_tokens
 from pages.coalescing_report import markdown
 
 
+@pytest.mark.usefixtures("warm_servers")
 def test_the_switch_is_seen_and_answers_are_those_of_calls_alone(
     served_pack: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "coalescing"
-    assert main([f"--pack={served_pack}", "--quick", f"--out={out}"]) == 0
+    assert main([f"--pack={served_pack}", "--quick", "--seconds=0.1", f"--out={out}"]) == 0
     found = json.loads(out.with_suffix(".json").read_text())
     last = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert last["void"] == 0

@@ -8,6 +8,7 @@ from benchmark_decode import main
 from pages.decode_report import markdown
 
 
+@pytest.mark.usefixtures("warm_servers")
 def test_four_ways_say_the_same_and_a_dropped_context_is_seen(
     served_pack: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

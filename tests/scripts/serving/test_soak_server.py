@@ -13,6 +13,7 @@ from serving.streams import check
 from soak_server import LEFT, main
 
 
+@pytest.mark.usefixtures("warm_servers")
 def test_nothing_is_left_and_every_fault_is_seen(
     served_pack: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
