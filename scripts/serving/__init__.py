@@ -11,5 +11,6 @@ asking     the answers of a server
 remote     the answers of a server that keeps nothing (`baseline.server`), and of one that samples
 link       a slow link between a client and a server
 pairs      runs that belong together: ratios with intervals
+trends     whether a cost grows from turn to turn
 memory     a process's resident set over time
 """

@@ -5,6 +5,7 @@ prefill, decode   forwards, what lenses take inside of them left out · lenses: 
 """
 
 import gc
+from collections.abc import Sequence
 from time import perf_counter
 from typing import Any
 
@@ -66,6 +67,25 @@ class Native:
             parts,
             events=tuple(events),
         )
+
+    def answer_to_ids(self, token_ids: Sequence[int], new_tokens: int) -> Answer:
+        """The same to token ids, as a reference: nothing is timed."""
+        told: list[Event] = []
+        end = self._monitor.subscribe(told.append)
+        ids_1T = torch.tensor([list(token_ids)], device=self.host.model.device)
+        try:
+            with self._monitor.attach(self.host.model):
+                self.host.model.generate(
+                    input_ids=ids_1T,
+                    attention_mask=torch.ones_like(ids_1T),
+                    max_new_tokens=new_tokens,
+                    do_sample=False,
+                )
+        finally:
+            end()
+        events, tokens = prompt_and_content(told)
+        entries = tuple(Entry.of_event(event, self._show) for event in events)
+        return Answer(tuple(tokens), entries, 0.0, 0.0, events=tuple(events))
 
     def close(self) -> None:
         """End the monitor, take the hooks off the host."""
