@@ -22,8 +22,8 @@ def markdown(report: Record) -> str:
         head(report, "A chat, turn by turn"),
         f"{configuration['turns']} turns over HTTP, each of which sends {len(configuration['sent'][0][-1])} tokens and "
         f"has {configuration['new_tokens']} generated, greedy, with an event of each; {configuration['repeats']} "
-        f"repeats over {len(configuration['sent'])} chats, in turns. *Session*: a turn sends what is new. *Whole*: without a "
-        "session, a turn sends all that was said. A turn's time is the client's, from sending to the last byte.\n",
+        f"repeats over {len(configuration['sent'])} chats, in turns. *Session*: a turn sends what is new. *Whole*: "
+        "without a session, a turn sends all that was said. Times are the client's, from sending to the last byte.\n",
         "## What was asked for\n",
         requirements_table(report["requirements"]),
         "## Whether it grows\n",

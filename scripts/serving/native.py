@@ -28,8 +28,19 @@ class Native:
         self._monitor = Monitor(pack, config)
         self._forwards = _Forwards(host.model, self._monitor)
 
-    def answer(self, prompt: Prompt, new_tokens: int) -> Answer:
-        """Greedy, at most so many tokens; events of all positions."""
+    def answer(
+        self, prompt: Prompt, new_tokens: int, *, temperature: float = 0.0, seed: int | None = None
+    ) -> Answer:
+        """At most so many tokens, greedy or drawn with a seed; events of all positions."""
+        drawing: dict[str, Any] = {"do_sample": False}
+        if temperature:
+            drawing = {
+                "do_sample": True,
+                "temperature": temperature,
+                "top_k": 0,
+                "top_p": 1.0,
+                "seed": seed,
+            }
         gc.collect()  # what is timed is not to pay for what came before
         self._monitor.events.clear()
         self._forwards.clear()
@@ -38,7 +49,7 @@ class Native:
         first_s = 0.0
         began_s = perf_counter()
         stream = self._monitor.stream(
-            self.host.model, self.host.tokenizer, prompt, max_new_tokens=new_tokens, do_sample=False
+            self.host.model, self.host.tokenizer, prompt, max_new_tokens=new_tokens, **drawing
         )
         tokenised_s = perf_counter()
         tops = []
