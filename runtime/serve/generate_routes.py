@@ -69,7 +69,7 @@ class _Running:
                 service.pack, request.lenses, vectors=wants.vectors, alarms=alarms, runs=wants.run
             )
         self._began_s = monotonic()
-        self._is_first, self._is_finished = True, False
+        self._is_first = True
         self._stream = service.scheduler.submit(request)
         self._leave: Callable[[], None] | None = leave
 
@@ -81,8 +81,8 @@ class _Running:
                     self._service.metrics.count_first(monotonic() - self._began_s)
                 self._service.metrics.count_dropped(chunk.dropped)
                 if chunk.finish is not None:
-                    self._is_finished = True
                     self._note(chunk)
+                    self._free()  # before it is told: who reads that it is over may take the next turn at once
                 if chunk.finish == "error":
                     raise Refusal(500, f"the engine could not go on: {chunk.detail}", code="engine_error")
                 shown = None if self._shown is None else self._shown.part(chunk, is_first=self._is_first)
@@ -92,22 +92,24 @@ class _Running:
     def end(self) -> None:
         """The client has it all, or has gone; idempotent."""
         self._stream.cancel()
-        if self._leave is None:
-            return
-        self._leave()
-        self._leave = None
-        if self._conversation is None:
-            return
-        if self._is_finished:
-            self._conversation.is_busy = False
-        else:
+        if self._leave is not None:
+            self._leave()
+            self._leave = None
+        if self._conversation is not None:
             self._service.later(self._let_end(self._conversation))
+            self._conversation = None
 
     async def _let_end(self, conversation: Conversation) -> None:
         """The session is free for its next turn when the engine has let go of this one."""
         async for _ in self._stream:
             pass
         conversation.is_busy = False
+
+    def _free(self) -> None:
+        """The session may have its next turn, which is no business of this one's."""
+        if self._conversation is not None:
+            self._conversation.is_busy = False
+            self._conversation = None
 
     def _note(self, chunk: Chunk) -> None:
         assert chunk.finish is not None

@@ -22,7 +22,7 @@ def markdown(report: Record) -> str:
         f"One client asks for {configuration['new_tokens']} tokens, greedily, with events, {configuration['requests']} "
         f"times a round; every request names another of three models than the one before. {configuration['rounds']} "
         "rounds, the servers in turns. *Hosts*: three hosts with a pack each. *Packs*: three packs of one host, which "
-        "is in memory once. The first model is pinned. *Room for all but one*: the budget is a byte below what all of it "
+        "is in memory once. The first model is pinned. *Room for all but one*: the budget is a byte below what all "
         "takes. A load of a host is, here, drawing its random weights; one from a disk takes what its disk takes. "
         "Every answer was held against the model's first one.\n",
         "## What must hold\n",

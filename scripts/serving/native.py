@@ -5,6 +5,7 @@ prefill, decode   forwards, what lenses take inside of them left out · lenses: 
 """
 
 import gc
+from collections.abc import Sequence
 from time import perf_counter
 from typing import Any
 
@@ -27,8 +28,19 @@ class Native:
         self._monitor = Monitor(pack, config)
         self._forwards = _Forwards(host.model, self._monitor)
 
-    def answer(self, prompt: Prompt, new_tokens: int) -> Answer:
-        """Greedy, at most so many tokens; events of all positions."""
+    def answer(
+        self, prompt: Prompt, new_tokens: int, *, temperature: float = 0.0, seed: int | None = None
+    ) -> Answer:
+        """At most so many tokens, greedy or drawn with a seed; events of all positions."""
+        drawing: dict[str, Any] = {"do_sample": False}
+        if temperature:
+            drawing = {
+                "do_sample": True,
+                "temperature": temperature,
+                "top_k": 0,
+                "top_p": 1.0,
+                "seed": seed,
+            }
         gc.collect()  # what is timed is not to pay for what came before
         self._monitor.events.clear()
         self._forwards.clear()
@@ -37,7 +49,7 @@ class Native:
         first_s = 0.0
         began_s = perf_counter()
         stream = self._monitor.stream(
-            self.host.model, self.host.tokenizer, prompt, max_new_tokens=new_tokens, do_sample=False
+            self.host.model, self.host.tokenizer, prompt, max_new_tokens=new_tokens, **drawing
         )
         tokenised_s = perf_counter()
         tops = []
@@ -66,6 +78,25 @@ class Native:
             parts,
             events=tuple(events),
         )
+
+    def answer_to_ids(self, token_ids: Sequence[int], new_tokens: int) -> Answer:
+        """The same to token ids, as a reference: nothing is timed."""
+        told: list[Event] = []
+        end = self._monitor.subscribe(told.append)
+        ids_1T = torch.tensor([list(token_ids)], device=self.host.model.device)
+        try:
+            with self._monitor.attach(self.host.model):
+                self.host.model.generate(
+                    input_ids=ids_1T,
+                    attention_mask=torch.ones_like(ids_1T),
+                    max_new_tokens=new_tokens,
+                    do_sample=False,
+                )
+        finally:
+            end()
+        events, tokens = prompt_and_content(told)
+        entries = tuple(Entry.of_event(event, self._show) for event in events)
+        return Answer(tuple(tokens), entries, 0.0, 0.0, events=tuple(events))
 
     def close(self) -> None:
         """End the monitor, take the hooks off the host."""

@@ -11,11 +11,13 @@ from runtime.cli import main as phoropter
 from serving.additions import Addition, add_route
 from serving.faults import Faults
 from serving.joining import Joining
+from serving.showing import Showing
 from serving.timers import Timers
 
 ADDITIONS: dict[str, Callable[[], Addition]] = {
     "timers": lambda: Timers().install(),
     "joining": lambda: Joining().install(),
+    "showing": lambda: Showing().install(),
     "faults": lambda: Faults().install(),
 }
 

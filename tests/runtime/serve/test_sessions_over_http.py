@@ -123,6 +123,15 @@ def test_a_session_has_one_turn_at_a_time(chatty: Served) -> None:
         assert list(lines)[-2:] == ["data: [DONE]", ""]
 
 
+def test_who_has_read_a_stream_to_its_end_may_take_the_next_turn_at_once(served: Served) -> None:
+    session = opened(served)
+    body = {"prompt": "the dog", "session": session, "stream": True} | GREEDY | {"max_tokens": 1}
+    for _ in range(20):
+        with served.http.stream("POST", "/v1/completions", json=body) as running:
+            assert running.status_code == 200, running.read()
+            assert list(running.iter_lines())[-2:] == ["data: [DONE]", ""]
+
+
 def test_a_turn_that_was_cut_off_is_gone_on_from(chatty: Served) -> None:
     """What the host had written when its reader left is what the session holds."""
     session = opened(chatty)

@@ -9,9 +9,11 @@ from pages.switching_report import markdown
 from serving.residence import residence
 
 
+@pytest.mark.usefixtures("warm_servers")
 def test_what_gives_way_is_loaded_again_and_says_the_same(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     out = tmp_path / "switching"
     assert main(["--quick", f"--work={tmp_path / 'packs'}", f"--out={out}"]) == 0
     found = json.loads(out.with_suffix(".json").read_text())
