@@ -6,6 +6,7 @@ product    `phoropter serve` with what a benchmark adds to it (`timers`, `joinin
 client     server-sent events through httpx, bytes counted at the socket
 calls      many callers in one event loop, as cheap as they can be
 readers    one stream, read as fast as it comes or with pauses
+retrying   one call, tried again while what went wrong may pass
 answers    what one answer said, and whether two say the same
 encoding   one entry as bytes, by form
 native     the same answers in this process, by `Monitor.stream`
