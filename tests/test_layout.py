@@ -1,6 +1,7 @@
 """The shape of the tree: which files may import which, and which file may import a library."""
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,7 @@ def imports(path: Path) -> set[str]:
     return found
 
 
+@cache
 def all_imports(path: Path) -> set[str]:
     """Top-level names of everything a file imports anywhere, inside functions too."""
     found: set[str] = set()

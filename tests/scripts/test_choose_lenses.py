@@ -74,7 +74,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 def _small_numbers() -> Iterator[None]:
     """A tiny host needs no thousands of positions, and four variants show what is done with twelve."""
     with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng(devices=[]):
-        patch.setattr(lens_variants, "WALKED", 40)
+        patch.setattr(lens_variants, "WALKED", 15)
         patch.setattr(lens_variants, "VALUES", {"widths": ((4, 3), (16, 8)), "dropout": (0.0, 0.1)})
         patch.setattr(choose_lenses, "POOLINGS", ("token", "ema:0.8"))
         yield

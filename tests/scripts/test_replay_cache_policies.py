@@ -24,7 +24,8 @@ from tests import hosts
 from tests.packs import make_pack
 from tests.wordnet_dict import Entry, write
 
-POSITIONS = 12
+POSITIONS = 8
+"""Of a kind: of two sessions, each with five."""
 PAGE = "\n\n".join(["the dog sits in the house it is a cat", "short"] * 10)
 
 

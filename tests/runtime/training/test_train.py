@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +11,13 @@ from lenses.pack import LensPack
 from runtime.cli import main
 from runtime.training import shards
 from tests import hosts
+from tests.warm import Warm
 
 KINDS = {"animal": ("cat", "dog"), "thing": ("violin", "house")}
 """Level 0 to the words that tell its two children; all are in the tiny host's vocabulary."""
+
+LIMIT_S = 120
+"""Processes that take longer are stuck."""
 
 
 @pytest.fixture(scope="module")
@@ -156,19 +158,19 @@ def test_two_processes_give_the_pack_that_one_gives(
     alone, together = tmp_path / "alone", tmp_path / "together"
     simple = ("--kind=linear", "--site=resid_post.1", "--pooling=token")
     assert main(run(host, concepts, texts, alone, *simple)) == 0
-    program = "import sys; from runtime.cli import main; sys.exit(main(sys.argv[1:]))"
-    launched = subprocess.run(
-        [
-            *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--no-python"),
-            *(sys.executable, "-c", program),
-            *run(host, concepts, texts, together, *simple, "--processes=2"),
-        ],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "MASTER_PORT": "0"},
-        check=False,
-    )
-    assert launched.returncode == 0, launched.stderr
+    script = tmp_path / "phoropter.py"
+    script.write_text("import sys; from runtime.cli import main; sys.exit(main(sys.argv[1:]))")
+    # Forked, and of a warm torchrun: none of the three begins with seconds of imports.
+    launch = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--run-path", "--start-method=fork"]
+    with (tmp_path / "said").open("w+") as said, open(os.devnull) as nothing:
+        launched = Warm(
+            [*launch, str(script), *run(host, concepts, texts, together, *simple, "--processes=2")],
+            streams=(nothing.fileno(), said.fileno(), said.fileno()),
+            env=os.environ | {"OMP_NUM_THREADS": "1", "MASTER_PORT": "0"},
+        )
+        code = launched.wait(LIMIT_S)
+        said.seek(0)
+        assert code == 0, said.read()
     assert LensPack.from_pretrained(together).identity == LensPack.from_pretrained(alone).identity
 
 

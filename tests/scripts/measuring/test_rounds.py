@@ -78,16 +78,22 @@ def test_what_a_check_finds_wrong_ends_the_run() -> None:
 def test_the_collector_is_off_while_timed_and_left_as_it_was() -> None:
     found: list[bool] = []
     assert gc.isenabled()
-    alternate([Variant("a", lambda: found.append(gc.isenabled()))], rounds=2)
-    assert set(found) == {False}
-    assert gc.isenabled()
-    assert gc.get_freeze_count() == 0
-    gc.disable()
+    gc.unfreeze()  # tests run with what lived before them set aside
     try:
+        alternate([Variant("a", lambda: found.append(gc.isenabled()))], rounds=2)
+        assert set(found) == {False}
+        assert gc.isenabled()
+        assert gc.get_freeze_count() == 0
+        gc.disable()
         with collector_off():
             pass
         assert not gc.isenabled()
+        gc.freeze()
+        with collector_off():
+            pass
+        assert gc.get_freeze_count() > 0
     finally:
+        gc.freeze()
         gc.enable()
 
 
