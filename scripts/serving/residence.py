@@ -1,6 +1,5 @@
 """What a server says of its memory, read from its metrics as Prometheus would."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +22,7 @@ class Residence:
 class Memory:
     """All of them, and what was done so far."""
 
-    all: Sequence[Residence]
+    all: list[Residence]
     loads: int
     evictions: int
 
