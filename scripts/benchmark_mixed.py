@@ -26,6 +26,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ from serving.native import Native
 from serving.pairs import median_ratio
 from serving.servers import running
 from serving.servers import serving as command_line
-from serving.subject import Subject, add_options, open_subject, questions
+from serving.subject import Subject, add_options, open_subject, prompts
 
 from lenses.errors import ConfigError
 from runtime.config import MonitorConfig
@@ -69,10 +70,13 @@ KINDS = (GENERATE, TOKENIZE, SCORE)
 CALLERS, QUICK_CALLERS = (1, 8, 32), (1, 4)
 CALLS, QUICK_CALLS = 96, 12
 """Of one list: half of them generate."""
-ROUNDS, QUICK_ROUNDS = 7, 2
+ROUNDS, QUICK_ROUNDS = 6, 2
 NEW_TOKENS, QUICK_NEW_TOKENS = 16, 4
 TEXTS = 12
 """Of each kind; the list goes through them again and again."""
+PROMPT_TOKENS = 24
+"""Of what is gone on from."""
+TRIES = 200
 SHOW = 5
 REMAINDER = 5.0
 """Of callers' time, in per cent, that may be nobody's."""
@@ -133,6 +137,7 @@ def build(arguments: argparse.Namespace, command: Sequence[str], progress: Progr
     settings = {
         "subject": subject.to_json(),
         "kinds": {kind: sum(one == kind for one, _ in listed) for kind in KINDS},
+        "prompt_tokens": PROMPT_TOKENS,
         "show": SHOW,
     } | {name: getattr(arguments, name) for name in ("callers", "calls", "rounds", "new_tokens", "seed")}
     run = RunRecord.begin(command, settings)
@@ -176,13 +181,21 @@ def calls_of(calls: int, seed: int) -> list[tuple[str, int]]:
 
 
 def generations(subject: Subject, native: Native, new_tokens: int) -> Kind:
-    """Completions with entries, and this process's answers."""
-    texts = questions(subject.pack, min(TEXTS, len(subject.pack.hierarchy)))
-    texts = [texts[at % len(texts)] for at in range(TEXTS)]
+    """Completions with entries, of texts after which the host writes as much as is wanted, and this process's answers.
+
+    Raises ConfigError where there are too few.
+    """
     body: Record = {"max_tokens": new_tokens, "temperature": 0, "lenses": {"show": SHOW, "prompt": True}}
-    return Kind(
-        [json_request(COMPLETIONS, {"prompt": text} | body) for text in texts],
-        [native.answer(text, new_tokens) for text in texts],
+    found = Kind([], [])
+    for text in islice(prompts(subject.host, subject.pack, PROMPT_TOKENS), TRIES):
+        answer = native.answer(text, new_tokens)
+        if len(answer.tokens) == new_tokens:
+            found.requests.append(json_request(COMPLETIONS, {"prompt": text} | body))
+            found.expected.append(answer)
+        if len(found.requests) == TEXTS:
+            return found
+    raise ConfigError(
+        f"of {TRIES} texts {len(found.requests)} let the host write {new_tokens} tokens, {TEXTS} are wanted"
     )
 
 

@@ -8,7 +8,7 @@ What it does:
    early, or repeats itself), and writes them in this process: the reference;
 2. streams 50 and 1,000 tokens (or what the host's context has room for) from `phoropter serve`: five concepts an entry,
    or all logits beside them (`vectors`); to a reader that is as fast as it can be, and to one that takes pauses so that
-   it reads at two fifths of that speed; with `block` and `drop-oldest`; in an order drawn anew each round;
+   it reads at half that speed; with `block` and `drop-oldest`; in an order drawn anew each round;
 3. measures what telling costs: the same stream with entries, with entries and vectors, and with the same lenses scored
    and nothing told. Entries that are made ten times over are planted, and must be seen;
 4. times one entry to bytes in this process: JSON, and msgpack where it is installed;
@@ -65,16 +65,16 @@ from runtime.serve.shown import vector
 Record = dict[str, Any]
 
 LENGTHS, QUICK_LENGTHS = (50, 1000), (6, 24)
-SHARE_TOKENS, QUICK_SHARE_TOKENS = 100, 6
+SHARE_TOKENS, QUICK_SHARE_TOKENS = 80, 6
 ROUNDS, QUICK_ROUNDS = 2, 1
-SHARE_ROUNDS, QUICK_SHARE_ROUNDS = 12, 2
+SHARE_ROUNDS, QUICK_SHARE_ROUNDS = 10, 2
 ENCODING_ROUNDS, QUICK_ENCODING_ROUNDS = 30, 2
 PROMPT_TOKENS, QUICK_PROMPT_TOKENS = 24, 8
 TRIES = 200
 SHOW = 5
 TEMPERATURE = 2.0
 """At which the travelling host hardly ever ends a text."""
-SLOW = 0.4
+SLOW = 0.5
 """Of a fast reader's speed."""
 HALF_PRECISION = 2.0**-10
 """How far a logit may be from the reference's by being float16, of its size."""

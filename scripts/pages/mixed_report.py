@@ -28,7 +28,8 @@ def markdown(report: Record) -> str:
         head(report, "A mixed load"),
         f"One fixed list of {configuration['calls']} calls ({kinds}), worked off by callers in one process, a "
         "connection each, who take the next call as soon as they are answered; "
-        f"{configuration['rounds']} rounds in turns. A generation is of {configuration['new_tokens']} tokens, with "
+        f"{configuration['rounds']} rounds in turns. A generation is of {configuration['prompt_tokens']} "
+        f"+ {configuration['new_tokens']} tokens, with "
         f"entries of {configuration['show']} concepts. *Joined*: as the server does, which answers all calls for "
         "scores or tokens that wait in one pass; there is no timer. *Alone*: the same server, told to answer each in a "
         "pass of its own. HTTP, on both sides, is in all figures.\n",
