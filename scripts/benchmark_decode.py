@@ -1,17 +1,18 @@
-"""Decodes over the network in three ways, and in this process: what it takes, and what goes over the wire.
+"""Decodes over the network in three ways, and in this process in two: what it takes, and what goes over the wire.
 
     python scripts/benchmark_decode.py                                   the travelling pack and its host
     python scripts/benchmark_decode.py --model random:gemma-3-270m --out reports/decode-270m
     python scripts/benchmark_decode.py --delay-ms 10 --mbit 100 --out reports/decode-slow-link
     python scripts/benchmark_decode.py --quick --out /tmp/try            a try of seconds that proves nothing
 
-    native     in this process: `Monitor.stream`
+    native     in this process: `Monitor.stream`, which has transformers' `generate` do it
+    engine     in this process: the engine of `phoropter serve`, which needs no `generate`
     blind      the server recomputes the whole sequence for every token and sends logits of all positions, as fp32; the
                client draws
     partial    the server recomputes the whole sequence and sends logits of the last position; the client draws
     full       `phoropter serve`: a session keeps keys and values, the server draws, events go over the wire
 
-All four have an event of every generated token with five concepts; native and full have events of the prompt too.
+All have an event of every generated token with five concepts; native, engine and full have events of the prompt too.
 The ways take turns in an order drawn anew each round, native twice. Tokens and events of every run are held against
 this process's; a run that differs is void and counted, its time is in no row. A client that drops the context is
 planted, and must be seen to differ. A link with a delay and a width lies between client and servers where asked for.
@@ -41,6 +42,7 @@ from rich.progress import Progress
 from serving.answers import Agreement, Answer, agree
 from serving.asking import Asking
 from serving.client import Client
+from serving.engine import EngineHere
 from serving.native import Native
 from serving.pairs import mean, median_ratio
 from serving.remote import Remote
@@ -166,11 +168,14 @@ def opened(
             running("baseline.server", ["--pack", subject.where, *model], ready="/")
         )
         progress.advance(task)
+        context = arguments.prompt_tokens + arguments.new_tokens
+        engine = stack.enter_context(EngineHere(subject.host, subject.pack, SHOW, context))
         asking, to_baseline = Asking(client(product.url), SHOW), client(baseline.url)
         blind, partial = (Remote(to_baseline, wanted, vocabulary) for wanted in ("all", "last"))
         yield (
             [
                 Way("native", lambda text: native.answer(text, tokens)),
+                Way("engine", lambda text: engine.answer(text, tokens)),
                 Way("blind", lambda text: blind.answer(ids(text), tokens)),
                 Way("partial", lambda text: partial.answer(ids(text), tokens)),
                 Way("full", lambda text: asking.answer(text, tokens, in_session=True)),
@@ -191,7 +196,7 @@ def take_turns(
         for way in ways:
             if way.name == "native":
                 references[text] = way.ask(text)
-            elif way.name in ("partial", "full"):
+            elif way.name in ("engine", "partial", "full"):
                 way.ask(text)
         progress.advance(task)
     order = np.random.default_rng(arguments.seed)
@@ -239,6 +244,7 @@ def compared(ways: dict[str, Way], seed: int) -> Record:
         "ratios": {
             "native (again) / native": ratio(AGAIN, "native"),
             "full / native": ratio("full", "native"),
+            "full / engine": ratio("full", "engine"),
             "partial / full": ratio("partial", "full"),
             "blind / full": ratio("blind", "full"),
             "blind / partial": ratio("blind", "partial"),
@@ -268,6 +274,9 @@ def requirements(found: Record, subject: Subject) -> list[Requirement]:
         *wanted,
         Requirement(
             "native's mean, lower end, of full's upper end", means["native"].low / means["full"].high, most=1
+        ),
+        Requirement(
+            "engine's mean, lower end, of full's upper end", means["engine"].low / means["full"].high, most=1
         ),
         Requirement(
             "full's mean, upper end, of partial's lower end",

@@ -28,10 +28,11 @@ def markdown(report: Record) -> str:
         head(report, "Decoding over the network"),
         f"{configuration['prompt_tokens']} tokens of prompt and {configuration['new_tokens']} new ones, greedy, "
         f"{configuration['runs']} rounds over {len(configuration['prompts'])} prompts; {link}. *Native*: "
-        "`Monitor.stream` in this process. *Blind*: a server that recomputes the whole sequence for every token and "
+        "`Monitor.stream` in this process, which has transformers' `generate` do it. *Engine*: the engine of "
+        "`phoropter serve` in this process. *Blind*: a server that recomputes the whole sequence for every token and "
         "sends logits of all positions as raw fp32. *Partial*: the same with logits of the last position alone. "
         "*Full*: `phoropter serve`, with a session that is opened and closed within the time. All have an event of "
-        "every generated token; native and full of the prompt's as well.\n",
+        "every generated token; native, engine and full of the prompt's as well.\n",
         "## What was asked for\n",
         requirements_table(report["requirements"]),
         "## Times\n",

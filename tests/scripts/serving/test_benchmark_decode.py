@@ -9,7 +9,7 @@ from pages.decode_report import markdown
 
 
 @pytest.mark.usefixtures("warm_servers")
-def test_four_ways_say_the_same_and_a_dropped_context_is_seen(
+def test_all_ways_say_the_same_and_a_dropped_context_is_seen(
     served_pack: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "decode"
@@ -19,9 +19,9 @@ def test_four_ways_say_the_same_and_a_dropped_context_is_seen(
     assert last["void"] == 0, found["rows"]
     assert last["control_differs"] is True
     rows = {row["name"]: row for row in found["rows"]}
-    assert list(rows) == ["native", "blind", "partial", "full", "native (again)"]
+    assert list(rows) == ["native", "engine", "blind", "partial", "full", "native (again)"]
     mb = {name: row["mb"] for name, row in rows.items()}
-    assert mb["native"]["total"] == 0
+    assert mb["native"]["total"] == mb["engine"]["total"] == 0
     assert mb["blind"]["logits"] > mb["partial"]["logits"] > mb["full"]["logits"] == 0
     configuration = found["run"]["configuration"]
     prompt, new = configuration["prompt_tokens"], configuration["new_tokens"]
