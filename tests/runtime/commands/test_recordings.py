@@ -103,7 +103,7 @@ def test_another_pack_scores_the_rows_as_it_does_live(run: Type, tmp_path: Path)
     typed = ["--jsonl", tmp_path / "replayed", "--out", tmp_path / "again"]
     code, said, errors = run("replay", file, "--pack", "other", *typed)
     assert (code, errors) == (0, f"recorded {tmp_path / 'again'}: 1 sequence, 9 tokens\n")
-    assert re.search(r"\(host 0\.\d, lenses ", said), "no host takes time"
+    assert re.search(r"\(host [0-2]\.\d, lenses ", said), "no host takes time, but a busy machine may"
     live = ["--pack", "other", "--model", "host", "--max-new-tokens", "5", "--jsonl", tmp_path / "live"]
     assert run("watch", "the violin is", *live)[0] == 0
     content = [
