@@ -14,8 +14,8 @@ from threading import Lock
 from runtime.events import Event
 from runtime.serve.request import Chunk, EventPolicy
 
-CHUNKS = 64
-"""That may wait for a reader."""
+CHUNKS = 24
+"""That may wait for a reader. An event holds all of its scores, some 5 KB of them with the travelling pack."""
 EVENTS = 8
 """Of these that may have an event, where the oldest are dropped."""
 
