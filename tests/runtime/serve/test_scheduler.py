@@ -422,10 +422,10 @@ def test_events_may_be_dropped_where_that_is_declared_text_and_alarms_never(pack
             mark = Rule("person", ">", 0.5, 1, "mark")
             wishes = LensWishes(policy="drop-oldest", rules=(mark,))
             whole = await read(
-                scheduler.submit(Request(tuple(PROMPTS[0]), 60, lenses=LensWishes(rules=(mark,))))
+                scheduler.submit(Request(tuple(PROMPTS[0]), CHUNKS - 1, lenses=LensWishes(rules=(mark,))))
             )
             before = scheduler.progress.tokens
-            stream = scheduler.submit(Request(tuple(PROMPTS[0]), 60, lenses=wishes))
+            stream = scheduler.submit(Request(tuple(PROMPTS[0]), CHUNKS - 1, lenses=wishes))
             await until(lambda: scheduler.progress.tokens - before == len(tokens(whole)))
             chunks = await read(stream)
             assert tokens(chunks) == tokens(whole)
