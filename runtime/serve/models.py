@@ -4,6 +4,7 @@ A model is called as the host that its pack is for, and where that is taken alre
 """
 
 from collections.abc import Callable, Sequence
+from hashlib import sha256
 from pathlib import Path
 
 from lenses.errors import ConfigError
@@ -61,7 +62,10 @@ def _model(
     def open_pack() -> LensPack:
         return LensPack.from_pretrained(where)
 
-    # Hosts that travel with packs are the same where their files are.
-    digests = [config.sha256[file] for file in config.host_files] if host is None else []
-    key = " ".join([host or config.host.id, config.host.revision or "", *digests])
+    key = host or config.host.id
+    if host is None and config.host_files:  # hosts that travel with packs are the same where their files are
+        files = "".join(config.sha256[file] for file in config.host_files)
+        key = f"{key} {sha256(files.encode()).hexdigest()[:12]}"
+    elif host is None and config.host.revision:
+        key = f"{key}@{config.host.revision}"
     return Model(name, key, where, open_pack, open_host, make_engine, is_pinned)
