@@ -44,7 +44,7 @@ from serving.asking import Asking
 from serving.client import Client
 from serving.engine import EngineHere
 from serving.native import Native
-from serving.pairs import mean, median_ratio
+from serving.pairs import mean, median_ratio_of_kept
 from serving.remote import Remote
 from serving.servers import running
 from serving.servers import serving as command_line
@@ -233,12 +233,7 @@ def compared(ways: dict[str, Way], seed: int) -> Record:
     """Ways held against each other, round by round, where neither is void."""
 
     def ratio(one: str, other: str) -> Any:
-        pairs = [(a, b) for a, b in zip(ways[one].runs, ways[other].runs, strict=True) if a and b]
-        return (
-            median_ratio([a.total_ms for a, _ in pairs], [b.total_ms for _, b in pairs], seed=seed)
-            if pairs
-            else None
-        )
+        return median_ratio_of_kept(ways[one].runs, ways[other].runs, lambda run: run.total_ms, seed=seed)
 
     return {
         "ratios": {

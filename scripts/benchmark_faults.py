@@ -22,7 +22,6 @@ The last line of standard output is one JSON document.
 
 import argparse
 import asyncio
-import json
 import sys
 import time
 from collections.abc import Sequence
@@ -40,13 +39,13 @@ from pages.report_files import page_alone
 from pages.run_record import RunRecord
 from rich.progress import Progress
 from serving.additions import PATH
-from serving.answers import Agreement, Answer, Entry, agree
+from serving.answers import Agreement, Answer, agree
 from serving.asking import COMPLETIONS
 from serving.calls import Caller, Refused, json_request
 from serving.client import Client
 from serving.faults import drawn
 from serving.native import Native
-from serving.pairs import median_ratio
+from serving.pairs import median_ratio, median_ratio_of_kept
 from serving.retrying import ATTEMPTS, Tried, may_pass, mean_attempts, persist, succeed, unlogged
 from serving.servers import running
 from serving.servers import serving as command_line
@@ -89,7 +88,7 @@ class Cell:
     calls: list[Call] = field(default_factory=list)
     per_s: list[float] = field(default_factory=list)
     """Calls that succeeded a second, round by round."""
-    mean_ms: list[float] = field(default_factory=list)
+    mean_ms: list[float | None] = field(default_factory=list)
     """Of those, round by round."""
     told: int = 0
     """Requests that were to break, by the client's own draws."""
@@ -207,7 +206,7 @@ class Bench:
         cell.calls += [call for _, call in calls]
         whole = [call.ms for _, call in calls if call.body is not None]
         cell.per_s.append(len(whole) / took_s)
-        cell.mean_ms.append(float(np.mean(whole)) if whole else float("nan"))
+        cell.mean_ms.append(float(np.mean(whole)) if whole else None)
         for number, call in calls:
             if call.body is not None:
                 cell.agreement = cell.agreement.and_also(self._agree(number, call.body))
@@ -227,13 +226,7 @@ class Bench:
         await line.close()
 
     def _agree(self, number: int, body: bytes) -> Agreement:
-        (choice,) = json.loads(body)["choices"]
-        content = choice["lenses"]["content"]
-        entries = [*choice["lenses"].get("prompt", ()), *content]
-        answer = Answer(
-            tuple(entry["token"] for entry in content), tuple(map(Entry.of_json, entries)), 0.0, 0.0
-        )
-        return agree(answer, self._references[number % len(self._references)], self._config)
+        return agree(Answer.of_body(body), self._references[number % len(self._references)], self._config)
 
     async def wrong(self) -> tuple[int, int]:
         """The status of a request that is wrong, and how often it was tried by who tries again."""
@@ -323,19 +316,12 @@ def ratios(cells: Sequence[Cell], seed: int) -> list[Record]:
     for cell in cells:
         if cell is plain_cell:
             continue
-        pairs = [
-            (a, b)
-            for a, b in zip(cell.mean_ms, plain_cell.mean_ms, strict=True)
-            if not (np.isnan(a) or np.isnan(b))
-        ]
         found.append(
             {
                 "name": cell.name,
                 "percent": cell.percent,
                 "retries": cell.retries,
-                "ms": median_ratio([a for a, _ in pairs], [b for _, b in pairs], seed=seed)
-                if pairs
-                else None,
+                "ms": median_ratio_of_kept(cell.mean_ms, plain_cell.mean_ms, float, seed=seed),
                 "per_s": median_ratio(cell.per_s, plain_cell.per_s, seed=seed),
             }
         )

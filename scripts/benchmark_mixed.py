@@ -21,7 +21,6 @@ The last line of standard output is one JSON document.
 
 import argparse
 import asyncio
-import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -50,12 +49,12 @@ from pages.report_files import page_alone
 from pages.run_record import RunRecord
 from rich.progress import Progress
 from serving.additions import PATH
-from serving.answers import Agreement, Answer, Entry, agree
+from serving.answers import Agreement, Answer, agree
 from serving.asking import COMPLETIONS
 from serving.calls import Caller, json_request
 from serving.client import Client
 from serving.native import Native
-from serving.pairs import median_ratio
+from serving.pairs import median_ratio_of_kept
 from serving.servers import running
 from serving.servers import serving as command_line
 from serving.subject import Subject, add_options, open_subject, prompts
@@ -272,7 +271,7 @@ class Bench:
     def _difference(self, kind: str, body: bytes, number: int) -> str | None:
         expected = self._kinds[kind].expected[number]
         if kind == GENERATE:
-            return next(iter(agree(answered(body), expected, self._config).void), None)
+            return next(iter(agree(Answer.of_body(body), expected, self._config).void), None)
         far = (same_scores if kind == SCORE else same_tokens)(body, expected)[1]
         return f"{kind}: another answer than alone" if far > 1 else None
 
@@ -285,14 +284,6 @@ class Bench:
             )
             for kind, at in first.items()
         }
-
-
-def answered(body: bytes) -> Answer:
-    """A generation as a whole answer says it."""
-    (choice,) = json.loads(body)["choices"]
-    content = choice["lenses"]["content"]
-    entries = [*choice["lenses"]["prompt"], *content]
-    return Answer(tuple(entry["token"] for entry in content), tuple(map(Entry.of_json, entries)), 0.0, 0.0)
 
 
 def to_json(cell: Cell) -> Record:
@@ -325,10 +316,7 @@ def ratios(cells: dict[tuple[int, str], Cell], callers: int, seed: int) -> Recor
     joined, *others = (cells[callers, mode] for mode in MODES)
 
     def ratio(other: Cell) -> Any:
-        pairs = [(a, b) for a, b in zip(joined.runs, other.runs, strict=True) if a and b]
-        if not pairs:
-            return None
-        return median_ratio([a.total_ms for a, _ in pairs], [b.total_ms for _, b in pairs], seed=seed)
+        return median_ratio_of_kept(joined.runs, other.runs, lambda run: run.total_ms, seed=seed)
 
     return dict(zip(("joined_to_alone", "joined_to_again"), map(ratio, others), strict=True))
 

@@ -26,6 +26,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ from serving.asking import COMPLETIONS
 from serving.client import Client
 from serving.encoding import measure as measure_encoding
 from serving.native import Native
-from serving.pairs import median_ratio
+from serving.pairs import median_ratio_of_kept
 from serving.readers import Pace, Read, read_stream
 from serving.servers import Running, running
 from serving.servers import serving as command_line
@@ -433,11 +434,7 @@ def row(cell: Cell) -> Record:
 
 def paired(cells: dict[str, Cell], one: str, other: str, measure: str, seed: int) -> Estimate | None:
     """The ratio of two kinds of streams, round by round, where neither is void."""
-    pairs = [(a, b) for a, b in zip(cells[one].runs, cells[other].runs, strict=True) if a and b]
-    if not pairs:
-        return None
-    sides = ([getattr(pair[side], measure) for pair in pairs] for side in (0, 1))
-    return median_ratio(*sides, seed=seed)
+    return median_ratio_of_kept(cells[one].runs, cells[other].runs, attrgetter(measure), seed=seed)
 
 
 def ratios(cells: dict[str, Cell], seed: int) -> Record:

@@ -38,7 +38,7 @@ from pages.switching_report import markdown
 from rich.progress import Progress
 from serving.asking import COMPLETIONS
 from serving.client import Client
-from serving.pairs import median_ratio
+from serving.pairs import median_ratio_of_kept
 from serving.residence import Residence, residence
 from serving.servers import running
 from serving.servers import serving as command_line
@@ -68,8 +68,8 @@ class Way:
     client: Client
     names: Sequence[str]
     """Of its models, as they are asked."""
-    seconds: list[float] = field(default_factory=list)
-    """Of all requests of a round; NaN where contents differed."""
+    seconds: list[float | None] = field(default_factory=list)
+    """Of all requests of a round; None where contents differed."""
     request_ms: list[float] = field(default_factory=list)
     loads: int = 0
     evictions: int = 0
@@ -111,7 +111,11 @@ def build(arguments: argparse.Namespace, command: Sequence[str], progress: Progr
         "memory": {kind: [one.to_json() for one in all_here] for kind, all_here in memory.items()},
         "ratios": [
             {"kind": kind, "of": mode}
-            | {"ratio": ratio(by_mode[kind, mode], by_mode[kind, WITH], arguments.seed)}
+            | {
+                "ratio": median_ratio_of_kept(
+                    by_mode[kind, mode].seconds, by_mode[kind, WITH].seconds, float, seed=arguments.seed
+                )
+            }
             for kind in packs
             for mode in (WITHOUT, AGAIN, ALONE)
         ],
@@ -193,7 +197,7 @@ def take_turns(ways: Sequence[Way], arguments: argparse.Namespace, progress: Pro
             after = residence(way.client.text("/metrics"))
             way.loads += after.loads - before.loads
             way.evictions += after.evictions - before.evictions
-            way.seconds.append(sum(took_ms) / 1e3 if all(answers) else float("nan"))
+            way.seconds.append(sum(took_ms) / 1e3 if all(answers) else None)
             way.void += not all(answers)
             way.request_ms += took_ms if all(answers) else []
             progress.advance(task)
@@ -206,16 +210,9 @@ def ask(client: Client, name: str) -> Record:
     return {"text": choice["text"], "events": choice["lenses"]["content"]}
 
 
-def ratio(one: Way, other: Way, seed: int) -> Any:
-    """Of their seconds, round by round, where neither is void; None where none is left."""
-    pairs = np.array([one.seconds, other.seconds])
-    kept = pairs[:, np.isfinite(pairs).all(axis=0)]
-    return median_ratio(kept[0], kept[1], seed=seed) if kept.size else None
-
-
 def to_json(way: Way, requests: int) -> Record:
     """The numbers of one way."""
-    kept = [seconds for seconds in way.seconds if np.isfinite(seconds)]
+    kept = [seconds for seconds in way.seconds if seconds is not None]
     return {
         "kind": way.kind,
         "mode": way.mode,

@@ -41,7 +41,7 @@ from serving.answers import Agreement, Answer, agree
 from serving.asking import Asking
 from serving.client import Client
 from serving.native import Native
-from serving.pairs import median_ratio
+from serving.pairs import median_ratio_of_kept
 from serving.servers import running
 from serving.servers import serving as command_line
 from serving.subject import Subject, add_options, open_subject, prompts
@@ -278,10 +278,7 @@ def ratios(ways: dict[str, Way], seed: int) -> Record:
     """Whole chats held against each other, repeat by repeat, where neither is void."""
 
     def ratio(one: str, other: str) -> Any:
-        pairs = [(a, b) for a, b in zip(ways[one].runs, ways[other].runs, strict=True) if a and b]
-        if not pairs:
-            return None
-        return median_ratio([a.total_ms for a, _ in pairs], [b.total_ms for _, b in pairs], seed=seed)
+        return median_ratio_of_kept(ways[one].runs, ways[other].runs, lambda run: run.total_ms, seed=seed)
 
     return {
         f"{AGAIN} / {SESSION}": ratio(AGAIN, SESSION),

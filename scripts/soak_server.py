@@ -38,11 +38,12 @@ from pages.run_record import RunRecord
 from pages.soak_report import markdown, pictures
 from rich.progress import Progress, TaskID
 from serving.additions import PATH
+from serving.asking import COMPLETIONS, SESSIONS
 from serving.calls import Caller, json_request
 from serving.memory import MIB, Resident
 from serving.servers import running
 from serving.servers import serving as command_line
-from serving.streams import COMPLETIONS, SESSIONS, Clients
+from serving.streams import Clients
 from serving.subject import add_options, open_pack, questions
 
 from lenses.errors import ConfigError

@@ -8,6 +8,7 @@
 Anything else is a difference: what was timed is void, and counted.
 """
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -64,6 +65,14 @@ class Answer:
     """Bytes that went over the network by cause, in millions."""
     events: tuple[Event, ...] = ()
     """In this process: the entries' own events."""
+
+    @classmethod
+    def of_body(cls, body: bytes) -> "Answer":
+        """As a server sends it whole, not streamed; nothing is known of its times."""
+        (choice,) = json.loads(body)["choices"]
+        content = choice["lenses"]["content"]
+        entries = (*choice["lenses"].get("prompt", ()), *content)
+        return cls(tuple(entry["token"] for entry in content), tuple(map(Entry.of_json, entries)), 0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,10 +43,10 @@ class Asking:
         }
         began_s = perf_counter()
         if in_session:
-            body["session"] = self._client.post(SESSIONS, {})["id"]
+            body["session"] = self.open_session()
         read = self._read(path, body)
         if in_session:
-            self._client.delete(f"{SESSIONS}/{body['session']}")
+            self.close_session(body["session"])
         ended_s = perf_counter()
         traffic = self._client.traffic.since(traffic)
         after = self._client.get(PATH)

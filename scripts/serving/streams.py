@@ -20,9 +20,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from serving.asking import COMPLETIONS, SESSIONS
 from serving.calls import Caller, Record, Refused, delete, json_request, request
 
-COMPLETIONS, SESSIONS = "/v1/completions", "/v1/sessions"
 Behaviour = Literal["finish", "vanish", "reset", "half"]
 SHARES: dict[Behaviour, float] = {"finish": 0.6, "vanish": 0.2, "reset": 0.1, "half": 0.1}
 _IN_SESSION = 0.2

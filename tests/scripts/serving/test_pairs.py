@@ -1,7 +1,7 @@
 """Ratios of pairs, with intervals."""
 
 import pytest
-from serving.pairs import mean, median_ratio
+from serving.pairs import mean, median_ratio, median_ratio_of_kept
 
 from lenses.errors import ConfigError
 
@@ -22,3 +22,10 @@ def test_an_interval_holds_its_value_and_is_repeatable() -> None:
 def test_no_pairs_say_nothing() -> None:
     with pytest.raises(ConfigError, match="nothing can be said"):
         median_ratio([], [])
+
+
+def test_void_runs_are_in_no_pair() -> None:
+    assert median_ratio_of_kept([2.0, None, 6.0], [1.0, 1.0, 3.0], float) == median_ratio(
+        [2.0, 6.0], [1.0, 3.0]
+    )
+    assert median_ratio_of_kept([2.0, None], [None, 1.0], float) is None
