@@ -128,7 +128,7 @@ class EventStream(Response):
 async def while_here(receive: Receive, work: Awaitable[T]) -> T | None:
     """Do this while the client is there: its result, or None where they left before, when it was cancelled.
 
-    The request's body must have been read.
+    The request's body must have been read. Raises what `work` raises, CancelledError where another has cancelled it.
     """
 
     async def leaving() -> None:
@@ -142,7 +142,8 @@ async def while_here(receive: Receive, work: Awaitable[T]) -> T | None:
         await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
     finally:
         gone.cancel()
-        if not working.done():
+        left = not working.done()
+        if left:
             working.cancel()
         await asyncio.wait(both)
-    return None if working.cancelled() else working.result()
+    return None if left and working.cancelled() else working.result()

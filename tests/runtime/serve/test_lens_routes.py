@@ -1,6 +1,7 @@
 """States in, scores out."""
 
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Timer
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,16 @@ def test_calls_are_joined_and_each_gets_its_own(served: Served) -> None:
     assert all(np.array_equal(one, other) for one, other in zip(alone, together, strict=True))
     assert joined.calls - calls == 16
     assert joined.passes - passes <= 16
+
+
+def test_who_waits_while_the_engine_closes_is_told_so(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting: Future[Any] = Future()
+    monkeypatch.setattr(served.service.scheduler, "score", lambda states_RD: waiting)
+    Timer(0.1, waiting.cancel).start()
+    told = served.http.post("/v1/lenses/score", json={"states": states(1).tolist()})
+    assert (told.status_code, told.json()["error"]["code"]) == (503, "closing")
 
 
 @pytest.mark.parametrize(
