@@ -236,6 +236,13 @@ def free_memory_bytes() -> int:
     return int(psutil.virtual_memory().available)
 
 
+def memory_bytes() -> int:
+    """Bytes of host memory that this machine has."""
+    import psutil
+
+    return int(psutil.virtual_memory().total)
+
+
 def check_memory(free_bytes: int, *, host_bytes: int, base_bytes: int, lens_bytes: int) -> Finding:
     """Whether host, base and, as they come, the other lenses fit into free memory.
 

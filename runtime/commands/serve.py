@@ -1,9 +1,9 @@
 """`phoropter serve`: a model over HTTP, and what lenses see in it."""
 
 import logging
-import os
 import sys
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -20,6 +20,7 @@ from runtime.commands.options import (
     announced,
     check,
     lens_device,
+    open_host,
 )
 
 if TYPE_CHECKING:
@@ -166,7 +167,9 @@ def serve(
             )
             return Scheduler(loaded, opened, config, monitor)
 
-        models = find_models(model, pack, pin or [], also or [], device, make_engine)
+        models = find_models(
+            model, pack, pin or [], also or [], partial(open_host, device=device), make_engine
+        )
         with announced(f"loading {one_line(models[0].name)} ..."), quiet():
             catalogue = Catalogue(models, _memory(memory), limits, log_prompts=log_prompts)
         stack.callback(catalogue.close)
@@ -208,10 +211,9 @@ def _check_extra() -> None:
 def _memory(said: str | None) -> int:
     """Bytes for all that is in memory; nine tenths of the machine's where nobody says."""
     from runtime.config import parse_bytes
+    from runtime.environment import memory_bytes
 
-    if said is not None:
-        return parse_bytes(said)
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * 9 // 10
+    return memory_bytes() * 9 // 10 if said is None else parse_bytes(said)
 
 
 def _context(host: "Host") -> int:

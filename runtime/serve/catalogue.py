@@ -56,7 +56,7 @@ class Catalogue:
         self.ledger = Ledger()
         self.residents = Residents(memory_bytes)
         self._models = {model.name: model for model in models}
-        self._locks: dict[str, asyncio.Lock] = {}
+        self._locks = {model.name: asyncio.Lock() for model in models}
         self.services: dict[str, Service] = {}
         """Of the models that are in memory."""
         self.metrics = Metrics(
@@ -89,7 +89,7 @@ class Catalogue:
     def check(self, name: str | None) -> str:
         """The name of a model that is here, the first one's for None; raises Refusal."""
         if name is None:
-            return next(iter(self._models))
+            return self.first.name
         if name not in self._models:
             there = ", ".join(self._models)
             said = f"there is no such model here; there is {there}"
@@ -103,16 +103,15 @@ class Catalogue:
         room beside what others use; PhoropterError of host or pack.
         """
         model = self._models[self.check(name)]
-        service: Service | None = self.residents.find(_engine(model))
-        if service is None:
-            async with self._locks.setdefault(model.name, asyncio.Lock()):
+        async with self._locks[model.name]:
+            service: Service | None = self.residents.find(_engine(model))
+            if service is None:
                 service = await asyncio.to_thread(self._load, model)
-        if service.readiness is None and service is not self.first:
-            service.readiness = await try_known(service.scheduler)
-        if service.readiness is not None and not service.readiness.is_ready:
-            self.leave(service)
-            said = f"{quoted(model.name)} is not ready: {service.readiness.known}"
-            raise Refusal(503, said, code="not_ready", param="model")
+            try:
+                await self._be_sure_of(service)
+            except BaseException:
+                self.leave(service)
+                raise
         return service
 
     def leave(self, service: Service) -> None:
@@ -127,6 +126,16 @@ class Catalogue:
             yield service
         finally:
             self.leave(service)
+
+    async def _be_sure_of(self, service: Service) -> None:
+        """Have it score a known text, once; raises Refusal where it does so otherwise than it did."""
+        if (
+            service.readiness is None and service is not self.first
+        ):  # the app tries the first one's at the start
+            service.readiness = await try_known(service.scheduler)
+        if service.readiness is not None and not service.readiness.is_ready:
+            said = f"{quoted(service.name)} is not ready: {service.readiness.known}"
+            raise Refusal(503, said, code="not_ready", param="model")
 
     @property
     def problem(self) -> str | None:

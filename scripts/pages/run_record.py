@@ -17,6 +17,7 @@ import torch
 
 from lenses.errors import SourceError
 from lenses.text import canonical_json, one_line
+from runtime.environment import memory_bytes
 
 _LIBRARIES = ("torch", "transformers", "numpy", "numba", "safetensors")
 _UNKNOWN = "unknown"
@@ -51,7 +52,7 @@ class RunRecord:
                 "processor": _processor(),
                 "cores": os.cpu_count() or 0,
                 "torch_threads": torch.get_num_threads(),
-                "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+                "memory_gib": round(memory_bytes() / 2**30, 1),
                 "system": f"{platform.system()} {platform.machine()}",
             },
             versions={"python": platform.python_version()} | {name: version(name) for name in _LIBRARIES},

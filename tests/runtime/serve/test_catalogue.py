@@ -1,5 +1,8 @@
 """Several models behind one server: what is in memory, what makes room, and who is told what."""
 
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +15,9 @@ from runtime.host import Host
 from runtime.known import KnownScores
 from runtime.serve.catalogue import Catalogue, Model
 from runtime.serve.config import ServeConfig
+from runtime.serve.health import Readiness
 from runtime.serve.limits import Limits
+from runtime.serve.scheduler import Scheduler
 from tests import hosts
 from tests.packs import make_pack
 from tests.runtime.serve.conftest import Served, expect, model, serving
@@ -56,6 +61,20 @@ def content(told: dict[str, Any]) -> tuple[object, object]:
     return choice["text"], choice["lenses"]["content"]
 
 
+@contextmanager
+def room_for_two(
+    pack: LensPack, first: Host, second: tuple[LensPack, Host]
+) -> Iterator[tuple[Served, tuple[object, object]]]:
+    """A server of three models with memory for tiny/host and one of tiny/other and tiny/third; what both say."""
+    third = replace(model(*second, CONFIG, name="tiny/third"), host="another", pack="another")
+    others = [model(*second, CONFIG), third]
+    with serving(pack, host=first, config=CONFIG, others=others) as served:
+        said = content(ask(served, "tiny/other"))
+        budget = served.catalogue.residents.counts.size_bytes
+    with serving(pack, host=first, config=CONFIG, others=others, memory_bytes=budget) as served:
+        yield served, said
+
+
 def test_each_is_asked_by_its_name_and_the_first_without_one(
     pack: LensPack, first: Host, second: tuple[LensPack, Host]
 ) -> None:
@@ -83,19 +102,12 @@ def test_each_is_asked_by_its_name_and_the_first_without_one(
 def test_who_is_not_used_gives_way_and_comes_back_the_same(
     pack: LensPack, first: Host, second: tuple[LensPack, Host]
 ) -> None:
-    third = model(second[0], second[1], CONFIG, name="tiny/third")
-    third = replace(third, host="a host of its own", pack="a pack of its own")
-    with serving(pack, host=first, config=CONFIG, others=[model(*second, CONFIG), third]) as served:
-        before = content(ask(served, "tiny/other"))
-        budget = served.catalogue.residents.counts.size_bytes
-    with serving(
-        pack, host=first, config=CONFIG, others=[model(*second, CONFIG), third], memory_bytes=budget
-    ) as served:
+    with room_for_two(pack, first, second) as (served, before):
         for name in ("tiny/other", "tiny/third", "tiny/other"):
             assert content(ask(served, name)) == before
             here = sizes(served.catalogue)
             assert f"engine {name}" in here
-            assert sum(here.values()) <= budget
+            assert sum(here.values()) <= served.catalogue.residents.counts.budget_bytes
             assert "engine tiny/host" in here, "it is pinned"
             expect(
                 lambda: all(
@@ -113,13 +125,7 @@ def test_who_is_not_used_gives_way_and_comes_back_the_same(
 def test_a_session_keeps_its_model_in_memory(
     pack: LensPack, first: Host, second: tuple[LensPack, Host]
 ) -> None:
-    third = replace(model(*second, CONFIG, name="tiny/third"), host="another", pack="another")
-    with serving(pack, host=first, config=CONFIG, others=[model(*second, CONFIG), third]) as served:
-        ask(served, "tiny/other")
-        budget = served.catalogue.residents.counts.size_bytes
-    with serving(
-        pack, host=first, config=CONFIG, others=[model(*second, CONFIG), third], memory_bytes=budget
-    ) as served:
+    with room_for_two(pack, first, second) as (served, _):
         opened = served.http.post("/v1/sessions", json={"model": "tiny/other"}).json()
         ask(served, "tiny/other", session=opened["id"])
         refused = served.http.post("/v1/completions", json=ASKED | {"model": "tiny/third"})
@@ -179,6 +185,38 @@ def test_a_model_that_scores_a_known_text_otherwise_serves_nobody(
             if one.name == "engine tiny/other"
         )
         ask(served, "tiny/host")
+
+
+def test_a_known_text_is_tried_once_however_many_come_first(
+    pack: LensPack, first: Host, second: tuple[LensPack, Host], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = 0
+
+    async def slow(_: Scheduler) -> Readiness:
+        nonlocal tried
+        tried += 1
+        await asyncio.sleep(0.1)
+        return Readiness(True, "as it was")
+
+    async def many(catalogue: Catalogue) -> None:
+        services = await asyncio.gather(*(catalogue.use("tiny/other") for _ in range(5)))
+        assert len(set(map(id, services))) == 1
+        given_up = asyncio.create_task(catalogue.use("tiny/third"))
+        await asyncio.sleep(0.05)
+        given_up.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await given_up
+
+    monkeypatch.setattr("runtime.serve.catalogue.try_known", slow)
+    others = [model(*second, CONFIG), model(*second, CONFIG, name="tiny/third")]
+    catalogue = Catalogue([model(pack, first, CONFIG), *others], 1 << 40, Limits())
+    try:
+        asyncio.run(many(catalogue))
+        assert tried == 2
+        holders = {one.name: one.holders for one in catalogue.residents.residences}
+        assert (holders["engine tiny/other"], holders["engine tiny/third"]) == (5, 0)
+    finally:
+        catalogue.close()
 
 
 def test_a_host_that_cannot_be_read_leaves_nothing(
