@@ -5,18 +5,15 @@ import os
 
 # Before numpy comes; the programs that tests start inherit it.
 for library in ("OMP", "OPENBLAS", "MKL"):
-    os.environ.setdefault(f"{library}_NUM_THREADS", "1")
+    os.environ[f"{library}_NUM_THREADS"] = "1"
 
 from collections.abc import Iterator  # noqa: E402
 from pathlib import Path  # noqa: E402
 from types import SimpleNamespace  # noqa: E402
 
 import pytest  # noqa: E402
-import torch  # noqa: E402
 
 from tests.hub_server import LocalHub, local_hub  # noqa: E402
-
-torch.set_num_threads(1)
 
 
 def pytest_collection_finish() -> None:

@@ -7,11 +7,12 @@ import re
 import select
 import shutil
 import subprocess
-import sys
 import termios
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -591,33 +592,40 @@ def test_ctrl_c_restores_the_terminal_and_keeps_whole_lines(shelf: Path, tmp_pat
     assert sorted(tmp_path.iterdir()) == [page, out]
 
 
-def test_a_pipe_gets_plain_lines_even_where_colour_is_forced(shelf: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, *PROGRAM, "watch", "the violin is", "--max-new-tokens", "4"],
-        cwd=shelf,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "FORCE_COLOR": "1", "PYTHONIOENCODING": "ascii"},
-        capture_output=True,
-        timeout=LIMIT_S,
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (0, b"")
-    assert b"\x1b" not in done.stdout
-    assert len(done.stdout.splitlines()) == 8
+@contextmanager
+def piped(
+    shelf: Path, errors: Path, *words: str, environment: dict[str, str] | None = None
+) -> Iterator[tuple[Warm, IO[bytes]]]:
+    """A child that writes into a pipe, and what comes out of it; what it complains of goes to a file."""
+    near, far = os.pipe()
+    with open(near, "rb") as said, open(os.devnull, "rb") as nothing, errors.open("wb") as complaints:
+        child = Warm(
+            [*PROGRAM, *words],
+            streams=(nothing.fileno(), far, complaints.fileno()),
+            env={**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})},
+            cwd=shelf,
+        )
+        os.close(far)
+        yield child, said
+
+
+def test_a_pipe_gets_plain_lines_even_where_colour_is_forced(shelf: Path, tmp_path: Path) -> None:
+    words = ["watch", "the violin is", "--max-new-tokens", "4"]
+    environment = {"FORCE_COLOR": "1", "PYTHONIOENCODING": "ascii"}
+    with piped(shelf, tmp_path / "errors", *words, environment=environment) as (child, said):
+        text = said.read()
+        assert child.wait(LIMIT_S) == 0
+    assert (tmp_path / "errors").read_bytes() == b""
+    assert b"\x1b" not in text
+    assert len(text.splitlines()) == 8
 
 
 def test_a_reader_that_leaves_ends_it_quietly_and_keeps_the_file(shelf: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl"
-    with subprocess.Popen(
-        [sys.executable, *PROGRAM, "watch", "the violin is", "--max-new-tokens", "4000", "--jsonl", str(out)],
-        cwd=shelf,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    ) as child:
-        assert child.stdout is not None
-        assert child.stderr is not None
-        assert b"read" in child.stdout.readline()
-        child.stdout.close()
+    words = ["watch", "the violin is", "--max-new-tokens", "4000", "--jsonl", str(out)]
+    with piped(shelf, tmp_path / "errors", *words) as (child, said):
+        assert b"read" in said.readline()
+        said.close()
         assert child.wait(LIMIT_S) == 1
-        assert child.stderr.read() == b""
+    assert (tmp_path / "errors").read_bytes() == b""
     assert 1 <= len(events_of(out)) < 4000

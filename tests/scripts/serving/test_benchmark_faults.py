@@ -12,6 +12,7 @@ from serving.faults import drawn
 from serving.retrying import Tried, mean_attempts, persist, succeed, unlogged
 
 
+@pytest.mark.usefixtures("warm_servers")
 def test_faults_are_those_that_were_told_and_clients_see_them(
     served_pack: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

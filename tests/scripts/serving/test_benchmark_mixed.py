@@ -9,6 +9,7 @@ from benchmark_mixed import Done, calls_of, main
 from pages.mixed_report import markdown
 
 
+@pytest.mark.usefixtures("warm_servers")
 def test_parts_add_up_and_the_switch_is_seen(
     served_pack: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

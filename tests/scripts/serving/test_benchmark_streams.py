@@ -13,6 +13,7 @@ from serving.readers import Pace
 from lenses.metrics import Estimate
 
 
+@pytest.mark.usefixtures("warm_servers")
 def test_streams_are_the_reference_and_what_telling_costs_is_seen(
     served_pack: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

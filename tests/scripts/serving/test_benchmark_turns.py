@@ -11,6 +11,7 @@ from serving.trends import trend
 from lenses.errors import ConfigError
 
 
+@pytest.mark.usefixtures("warm_servers")
 def test_turns_say_what_the_whole_text_says_and_a_dropped_context_is_seen(
     served_pack: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
