@@ -66,7 +66,7 @@ def test_base_and_families_equal_one_lens_at_a_time(pack: LensPack, backend: Bac
     bank.close()
 
 
-@settings(deadline=None)  # the first call compiles the kernels
+@settings(max_examples=40, deadline=None)  # of each kind; the first call compiles the kernels
 @given(picked=st.lists(st.integers(0, 39), min_size=1, max_size=12))
 def test_a_logit_has_the_same_bits_in_any_batch(pack: LensPack, picked: list[int]) -> None:
     bank = Bank(pack, pack.hierarchy.base_families((0, 1)))
@@ -77,7 +77,7 @@ def test_a_logit_has_the_same_bits_in_any_batch(pack: LensPack, picked: list[int
     bank.close()
 
 
-@settings(deadline=None)  # the first call compiles the kernels
+@settings(max_examples=40, deadline=None)  # of each kind; the first call compiles the kernels
 @given(
     wanted=st.dictionaries(
         st.integers(0, 12), st.lists(st.integers(0, 9), min_size=1, max_size=9), min_size=1

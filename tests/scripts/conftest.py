@@ -58,7 +58,7 @@ def judged_pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def warm_servers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Servers that a program runs are forks of a warm process. Real ones are started where questions are tested."""
+    """Servers that a program runs are forks of a warm process. A real one is started where `serve` itself is tested."""
 
     def start(command: list[str], said: IO[bytes], environment: dict[str, str]) -> Warm:
         with open(os.devnull, "rb") as nothing:

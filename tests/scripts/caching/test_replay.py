@@ -42,7 +42,7 @@ def test_the_order_of_before_counts_something_else() -> None:
 
 
 @pytest.mark.parametrize("name", ORDERS)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(trace=traces(), near=st.booleans())
 def test_whatever_the_order_nothing_is_counted_twice_and_the_budget_holds(
     name: str, trace: tuple[list[Step], Families, int], near: bool

@@ -9,6 +9,7 @@ from pages.questions_report import markdown
 from serving.timers import PARTS
 
 
+@pytest.mark.usefixtures("warm_servers")
 def test_the_report_has_pairs_parts_and_a_control(
     served_pack: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
