@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import chain, pairwise
+from itertools import accumulate, chain, pairwise
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -143,7 +143,7 @@ class Bank:
             inputs_PC,
             logits,
             out_F[:-1],
-            np.diff(places.lens_F),
+            places.rows_F,
         )
         pieces = zip(families, pairwise(out_F.tolist()), strict=True)
         return {f.index: logits[start:stop].reshape(-1, f.rows) for f, (start, stop) in pieces}
@@ -177,7 +177,7 @@ class Bank:
         self._share(
             lambda start, stop: kernel(self._like, *where, inputs_PC, *arrays, *into, start, stop),
             places.lens_F,
-            np.diff(places.lens_F) * np.diff(pair_F) * self._lens_bytes,
+            places.rows_F * (pair_F[1:] - pair_F[:-1]) * self._lens_bytes,
         )
 
     def _share(self, work: Callable[[int, int], None], lens_F: Ints, bytes_F: Ints) -> None:
@@ -185,13 +185,12 @@ class Bank:
 
         So a thread that wakes late, as idle ones do, holds nobody up: it finds fewer pieces left, or none.
         """
-        done_F = np.concatenate(([0], np.cumsum(bytes_F)))
-        lenses, size = int(lens_F[-1]), int(done_F[-1])
+        lenses, size = int(lens_F[-1]), int(bytes_F.sum())
         pieces = min(self._threads * _PIECES_A_THREAD, lenses, size // _PIECE_BYTES)
         if pieces <= 1 or self._pool is None:
             work(0, lenses)
             return
-        cuts = np.interp(np.arange(1, pieces) / pieces * size, done_F, lens_F)
+        cuts = np.interp(np.arange(1, pieces) / pieces * size, _offsets(bytes_F.tolist()), lens_F)
         left = deque(pairwise([0, *np.rint(cuts).astype(int).tolist(), lenses]))
 
         def take() -> None:
@@ -222,13 +221,17 @@ class _Places:
     """The first concept of each."""
     lens_F: Ints
     """[F + 1] lenses of the families before each, and of all."""
+    rows_F: Ints
+    """Lenses of each."""
 
     @classmethod
     def at(cls, families: Sequence[Family], addresses: Sequence[int]) -> Self:
+        rows = [family.rows for family in families]
         return cls(
             np.array(addresses, np.int64),
             np.array([family.first for family in families], np.int64),
-            _offsets([family.rows for family in families]),
+            _offsets(rows),
+            np.array(rows, np.int64),
         )
 
     @classmethod
@@ -242,9 +245,7 @@ class _Places:
 
 def _offsets(sizes: Sequence[int]) -> Ints:
     """[len + 1] where each piece of these sizes begins, and where all end."""
-    offsets = np.zeros(len(sizes) + 1, np.int64)
-    np.cumsum(sizes, out=offsets[1:])
-    return offsets
+    return np.array([0, *accumulate(sizes)], np.int64)
 
 
 def _read_base(pack: LensPack, base: Sequence[int], device: torch.device) -> torch.Tensor:

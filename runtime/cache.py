@@ -370,10 +370,10 @@ class FamilyCache:
                     break
                 group.resident[family] = hot.hold(family)
                 held.append(family)
-            for found in ("hot", "cold"):
-                self._settle(
-                    [f for f in held if (f in asked.absent) == (found == "cold")], found, group, asked
-                )
+            late = [family for family in held if family in asked.absent]
+            self._settle([family for family in held if family not in asked.absent], "hot", group, asked)
+            if late:
+                self._settle(late, "cold", group, asked)
 
     def _gather_here(self, group: Group, asked: _Asked, spare: Collection[int]) -> None:
         """Move the families that need no read and have room beside each other; waits for nothing."""

@@ -33,9 +33,13 @@ from runtime.cache import FamilyCache, Group
 from runtime.clock import NO_CLOCK, Clock, Component
 from runtime.config import MonitorConfig
 from runtime.events import Phase
-from runtime.expansion import Choice, Expansion
+from runtime.expansion import NOTHING, Choice, Expansion
 from runtime.tiers import Tier
-from runtime.walk import NOTHING, Scored, Scores, Walk
+from runtime.walk import Scored, Scores, Walk
+
+_TIERS: tuple[Tier, ...] = ("hot", "warm", "cold")
+_FAMILIES = {tier: f"families {tier}" for tier in _TIERS}
+_LENSES = {tier: f"lenses {tier}" for tier in _TIERS}
 
 
 class Engine:
@@ -226,14 +230,16 @@ class Engine:
         with self._clock.part(Component.CHILDREN):
             logits = self.bank.score_families(group.resident, left, inputs_PC)
         for family, origin in group.origin.items():
-            positions = left[family]
-            self._clock.count(f"families {origin}")
-            self._clock.count(f"lenses {origin}", len(self._families[family]))
-            for position, logits_F in zip(positions, logits[family], strict=True):
-                walks[position].scores.add(self._families[family], logits_F)
-                walks[position].level.add(self._families[family], logits_F)
-            _count_origins([walks[position] for position in positions], origin)
-            del left[family]
+            concepts_F = self._families[family]
+            self._clock.count(_FAMILIES[origin])
+            self._clock.count(_LENSES[origin], len(concepts_F))
+            for position, logits_F in zip(left.pop(family), logits[family], strict=True):
+                walk = walks[position]
+                walk.scores.add(concepts_F, logits_F)
+                walk.level.add(concepts_F, logits_F)
+                if not walk.asked:  # those that have asked before did not find it, which was counted then
+                    walk.scores.origins[origin] += 1
+                    origin = "hot"  # the first position brings it in
         for family in group.failed:
             for position in left.pop(family):
                 walk = walks[position]
@@ -271,17 +277,6 @@ class Engine:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _count_origins(walks: Sequence[Walk], origin: Tier) -> None:
-    """Say where a family was found: the first position brings it in, for the others it is hot.
-
-    Those that have asked before did not find it, which was counted then.
-    """
-    for walk in walks:
-        if not walk.asked:
-            walk.scores.origins[origin] += 1
-            origin = "hot"
 
 
 def _lacking(choice: Choice, left: Container[int]) -> Choice:

@@ -336,7 +336,9 @@ class _Watch:
         self._mask = None
 
     def _watched_inputs(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        self._mask = _arguments(original, args, kwargs).get("attention_mask")
+        # By name, as `generate` gives it, it is there; to look at the signature takes a while, and this is every token.
+        given = kwargs if "attention_mask" in kwargs else _arguments(original, args, kwargs)
+        self._mask = given.get("attention_mask")
         self._announced = True
         return original(*args, **kwargs)
 

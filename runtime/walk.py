@@ -13,10 +13,7 @@ from numpy.typing import NDArray
 
 from lenses.lens import Floats
 from runtime.events import Coverage, Phase
-from runtime.expansion import Choice
-
-NOTHING = Choice((), (), 0)
-"""The choice of a position that opens no family."""
+from runtime.expansion import NOTHING, Choice
 
 
 @dataclass(slots=True)
