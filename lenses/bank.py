@@ -16,14 +16,13 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import accumulate, chain, pairwise
+from itertools import chain, pairwise
 from typing import Any, Literal, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lenses.concept import Family
 from lenses.lens import Floats, Heads
 from lenses.memory import empty_bytes
 from lenses.pack import LensPack
@@ -67,7 +66,11 @@ class Bank:
         """[base lenses] concept indices, in the order of the logits that `score_base` returns."""
         self._families = families
         self._base_layers = _read_base(pack, base, self.device)
-        self._base_places = _Places.of([families[f] for f in base], self._base_layers)
+        self._first_F = np.array([family.first for family in families], np.int64)
+        self._rows_F = np.array([family.rows for family in families], np.int64)
+        ends = _offsets(self._rows_F[list(base)])
+        layers = self._base_layers
+        self._base_places = self._places(base, layers.data_ptr() + layers.nbytes // ends[-1] * ends[:-1])
         self._heads = pack.heads
         self._heads_torch = None if self.backend == "numba" else _TorchHeads.of(pack.heads, self.device)
         self._like = np.empty(0, _SEEN_AS[pack.config.lens.dtype])
@@ -121,8 +124,8 @@ class Bank:
 
         `positions[family]` says at which rows of the inputs it is wanted. No tensor is kept.
         """
-        families = [self._families[family] for family in first_layers]
         if self._heads_torch is not None:
+            families = [self._families[family] for family in first_layers]
             return {
                 f.index: self._heads_torch.score(
                     first_layers[f.index],
@@ -131,10 +134,10 @@ class Bank:
                 )
                 for f in families
             }
-        places = _Places.at(families, [layer.data_ptr() for layer in first_layers.values()])
+        places = self._places([*first_layers], [layer.data_ptr() for layer in first_layers.values()])
         wanted = [positions[family] for family in first_layers]
         pair_F = _offsets([len(at) for at in wanted])
-        out_F = _offsets([len(at) * family.rows for at, family in zip(wanted, families, strict=True)])
+        out_F = _offsets(places.rows_F * (pair_F[1:] - pair_F[:-1]))
         logits = np.empty(out_F[-1], np.float32)
         self._score(
             places,
@@ -145,13 +148,19 @@ class Bank:
             out_F[:-1],
             places.rows_F,
         )
-        pieces = zip(families, pairwise(out_F.tolist()), strict=True)
-        return {f.index: logits[start:stop].reshape(-1, f.rows) for f, (start, stop) in pieces}
+        pieces = zip(first_layers, pairwise(out_F.tolist()), places.rows_F.tolist(), strict=True)
+        return {family: logits[start:stop].reshape(-1, rows) for family, (start, stop), rows in pieces}
 
     def close(self) -> None:
         """End the bank's threads; idempotent."""
         if self._pool is not None:
             self._pool.shutdown()
+
+    def _places(self, families: Sequence[int], addresses: Sequence[int] | Ints) -> "_Places":
+        """Where families lie whose first layers begin at these addresses."""
+        families_F = np.array(families, np.int64)
+        rows_F = self._rows_F[families_F]
+        return _Places(np.array(addresses, np.int64), self._first_F[families_F], _offsets(rows_F), rows_F)
 
     def _score(
         self,
@@ -190,7 +199,7 @@ class Bank:
         if pieces <= 1 or self._pool is None:
             work(0, lenses)
             return
-        cuts = np.interp(np.arange(1, pieces) / pieces * size, _offsets(bytes_F.tolist()), lens_F)
+        cuts = np.interp(np.arange(1, pieces) / pieces * size, _offsets(bytes_F), lens_F)
         left = deque(pairwise([0, *np.rint(cuts).astype(int).tolist(), lenses]))
 
         def take() -> None:
@@ -224,28 +233,12 @@ class _Places:
     rows_F: Ints
     """Lenses of each."""
 
-    @classmethod
-    def at(cls, families: Sequence[Family], addresses: Sequence[int]) -> Self:
-        rows = [family.rows for family in families]
-        return cls(
-            np.array(addresses, np.int64),
-            np.array([family.first for family in families], np.int64),
-            _offsets(rows),
-            np.array(rows, np.int64),
-        )
 
-    @classmethod
-    def of(cls, families: Sequence[Family], first_layers: torch.Tensor) -> Self:
-        """Families whose first layers lie end to end."""
-        rows = sum(family.rows for family in families)
-        lens_bytes = first_layers.nbytes // rows
-        ends = _offsets([family.rows for family in families])
-        return cls.at(families, (first_layers.data_ptr() + lens_bytes * ends[:-1]).tolist())
-
-
-def _offsets(sizes: Sequence[int]) -> Ints:
+def _offsets(sizes: Sequence[int] | Ints) -> Ints:
     """[len + 1] where each piece of these sizes begins, and where all end."""
-    return np.array([0, *accumulate(sizes)], np.int64)
+    offsets = np.zeros(len(sizes) + 1, np.int64)
+    np.add.accumulate(np.asarray(sizes, np.int64), out=offsets[1:])
+    return offsets
 
 
 def _read_base(pack: LensPack, base: Sequence[int], device: torch.device) -> torch.Tensor:

@@ -116,6 +116,7 @@ class FamilyCache:
         self._copies = device.type != "cpu" if copies is None else copies
         self._read_bytes = [source.family_bytes(family) for family in range(len(levels))]
         self._base = frozenset(base)
+        self._servable = frozenset(range(len(levels))) - self._base
         self._tiers = Tiers(
             self._read_bytes,
             levels,
@@ -161,11 +162,12 @@ class FamilyCache:
         """
         asked = _Asked(phase, {family: 1 if requests is None else requests[family] for family in families})
         self._check(asked.pending)
-        if any(count < 1 for count in asked.pending.values()):
+        if min(asked.pending.values(), default=1) < 1:
             raise ValueError("a family that is requested serves at least one position")
         with self._changed:
             self._tiers.turns.call(asked.pending)
-            cold = [f for f in asked.pending if f not in self._in_flight and not self._is_here(f)]
+            absent = self._tiers.hot.absent(asked.pending)
+            cold = [f for f in absent if f not in self._in_flight and not self._is_here(f)]
         if len(cold) > 1:
             self._source.expect(cold)
         while asked.pending:
@@ -310,12 +312,12 @@ class FamilyCache:
     def _check(self, families: Iterable[int]) -> None:
         if self._closed:
             raise RuntimeError("this family cache is closed")
-        last = len(self._read_bytes) - 1
-        for family in families:
-            if not 0 <= family <= last:
-                raise ValueError(f"family {family} does not exist, expected 0 to {last}")
+        wanted = set(families)
+        for family in sorted(wanted - self._servable):
             if family in self._base:
                 raise ValueError(f"family {family} is in the base, which this cache does not hold")
+            last = len(self._read_bytes) - 1
+            raise ValueError(f"family {family} does not exist, expected 0 to {last}")
 
     def _hand_over(self, plan: Sequence[Transfer], carry: Callable[[Transfer], None]) -> list[Future[None]]:
         """Have the readers carry what room is reserved for, in order."""

@@ -230,16 +230,24 @@ class Engine:
         with self._clock.part(Component.CHILDREN):
             logits = self.bank.score_families(group.resident, left, inputs_PC)
         for family, origin in group.origin.items():
-            concepts_F = self._families[family]
             self._clock.count(_FAMILIES[origin])
-            self._clock.count(_LENSES[origin], len(concepts_F))
-            for position, logits_F in zip(left.pop(family), logits[family], strict=True):
-                walk = walks[position]
-                walk.scores.add(concepts_F, logits_F)
-                walk.level.add(concepts_F, logits_F)
-                if not walk.asked:  # those that have asked before did not find it, which was counted then
-                    walk.scores.origins[origin] += 1
+            self._clock.count(_LENSES[origin], len(self._families[family]))
+            for position in left[family]:
+                if not walks[position].asked:  # who has asked before did not find it, which was counted then
+                    walks[position].scores.origins[origin] += 1
                     origin = "hot"  # the first position brings it in
+        if (
+            len(walks) == 1 and logits
+        ):  # as generation has it: in one piece, since families are many and small
+            concepts = np.concatenate([self._families[family] for family in logits])
+            found = np.concatenate([logits_PF[0] for logits_PF in logits.values()])
+            walks[0].add(concepts, found)
+        else:
+            for family, logits_PF in logits.items():
+                for position, logits_F in zip(left[family], logits_PF, strict=True):
+                    walks[position].add(self._families[family], logits_F)
+        for family in logits:
+            del left[family]
         for family in group.failed:
             for position in left.pop(family):
                 walk = walks[position]

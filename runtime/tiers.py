@@ -57,6 +57,12 @@ class TierStore:
     def __contains__(self, family: int) -> bool:
         return family in self._entries
 
+    def absent(self, families: Collection[int]) -> list[int]:
+        """Those that are not here."""
+        family_W = np.fromiter(families, np.int64, len(families))
+        absent: list[int] = family_W[~self._is_here_F[family_W]].tolist()
+        return absent
+
     @property
     def resident_bytes(self) -> int:
         """Bytes of the families that are here, without the base and what is reserved."""

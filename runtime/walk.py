@@ -80,6 +80,11 @@ class Walk:
     asked: bool = False
     """Whether the families of `choice` were asked for before, and were not there."""
 
+    def add(self, concepts: NDArray[np.int32], logits: Floats) -> None:
+        """Add concepts of this level and their logits."""
+        self.scores.add(concepts, logits)
+        self.level.add(concepts, logits)
+
     @property
     def is_complete(self) -> bool:
         """Whether it has reached its end."""
