@@ -236,7 +236,8 @@ class Engine:
                 if not walks[position].asked:  # who has asked before did not find it, which was counted then
                     walks[position].scores.origins[origin] += 1
                     origin = "hot"  # the first position brings it in
-        if len(walks) == 1 and logits:  # a generated token walks alone: in one piece, families are many and small
+        if len(walks) == 1 and logits:
+            # In one piece: a generated token walks alone, and its families are many and small.
             concepts = np.concatenate([self._families[family] for family in logits])
             found = np.concatenate([logits_PF[0] for logits_PF in logits.values()])
             walks[0].add(concepts, found)
