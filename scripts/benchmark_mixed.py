@@ -214,23 +214,25 @@ class Bench:
         progress: Progress,
     ) -> dict[str, bool]:
         """All cells in turns, after what is quiet is known; whether other requests' answers are seen to differ."""
-        callers = [await Caller.open(self._url) for _ in range(max(arguments.callers))]
         task = progress.add_task("lists", total=len(cells) * arguments.rounds)
         with Client(self._url) as told:
             switch(told, is_on=False)
+            lone = await Caller.open(self._url)
             self._kinds = {GENERATE: generate} | {
-                kind: Kind(requests, [await callers[0].call(one) for one in requests])
+                kind: Kind(requests, [await lone.call(one) for one in requests])
                 for kind, requests in others.items()
             }
+            await lone.close()
             switch(told, is_on=True)
-            bodies = (await self._work_off(callers))[1]  # what is compiled or allocated at first is not timed
+            # What is compiled or allocated at first is not timed.
+            _, bodies = await self._work_off(max(arguments.callers))
             control = self._control(bodies)
             order = np.random.default_rng(arguments.seed)
             for _ in range(arguments.rounds):
                 for at in order.permutation(len(cells)):
                     cell = cells[at]
                     before = switch(told, is_on=cell.mode != "alone")
-                    done, bodies = await self._work_off(callers[: cell.callers])
+                    done, bodies = await self._work_off(cell.callers)
                     after = told.get(PATH)["joining"]
                     for kind in (SCORE, TOKENIZE):
                         cell.calls[kind] += after[kind]["calls"] - before[kind]["calls"]
@@ -239,12 +241,12 @@ class Bench:
                     cell.agreement = cell.agreement.and_also(Agreement(1, () if void is None else (void,)))
                     cell.runs.append(done if void is None else None)
                     progress.advance(task)
-        for caller in callers:
-            await caller.close()
         return control
 
-    async def _work_off(self, callers: Sequence[Caller]) -> tuple[Done, list[bytes]]:
-        """The whole list, once; its answers in order."""
+    async def _work_off(self, count: int) -> tuple[Done, list[bytes]]:
+        """The whole list, once, by so many callers; its answers in order."""
+        # Connected anew each time: a server ends a connection that is idle while other cells are measured.
+        callers = [await Caller.open(self._url) for _ in range(count)]
         latency_ms: dict[str, list[float]] = {kind: [] for kind in KINDS}
         bodies = [b""] * len(self._listed)
         left = iter(enumerate(self._listed))
@@ -259,7 +261,9 @@ class Bench:
         began_s = time.perf_counter()
         ended_s = await asyncio.gather(*map(work, callers))
         # Who finds the list empty has ended: waiting for the others is no caller's time.
-        busy_ms = 1e3 * (sum(ended_s) - len(callers) * began_s)
+        busy_ms = 1e3 * (sum(ended_s) - count * began_s)
+        for caller in callers:
+            await caller.close()
         return Done(1e3 * (max(ended_s) - began_s), latency_ms, busy_ms), bodies
 
     def _differences(self, bodies: Sequence[bytes]) -> Iterator[str]:
