@@ -312,12 +312,13 @@ class FamilyCache:
     def _check(self, families: Iterable[int]) -> None:
         if self._closed:
             raise RuntimeError("this family cache is closed")
-        wanted = set(families)
-        for family in sorted(wanted - self._servable):
-            if family in self._base:
-                raise ValueError(f"family {family} is in the base, which this cache does not hold")
-            last = len(self._read_bytes) - 1
-            raise ValueError(f"family {family} does not exist, expected 0 to {last}")
+        wrong = set(families) - self._servable
+        if not wrong:
+            return
+        family, last = min(wrong), len(self._read_bytes) - 1
+        if family in self._base:
+            raise ValueError(f"family {family} is in the base, which this cache does not hold")
+        raise ValueError(f"family {family} does not exist, expected 0 to {last}")
 
     def _hand_over(self, plan: Sequence[Transfer], carry: Callable[[Transfer], None]) -> list[Future[None]]:
         """Have the readers carry what room is reserved for, in order."""

@@ -19,7 +19,7 @@ Shapes: P positions, D hidden size, C what lenses read of a state, N concepts, A
 
 from collections import defaultdict
 from collections.abc import Collection, Container, Iterator, Mapping, Sequence
-from typing import Self
+from typing import Self, get_args
 
 import numpy as np
 import torch
@@ -37,9 +37,8 @@ from runtime.expansion import NOTHING, Choice, Expansion
 from runtime.tiers import Tier
 from runtime.walk import Scored, Scores, Walk
 
-_TIERS: tuple[Tier, ...] = ("hot", "warm", "cold")
-_FAMILIES = {tier: f"families {tier}" for tier in _TIERS}
-_LENSES = {tier: f"lenses {tier}" for tier in _TIERS}
+_FAMILIES = {tier: f"families {tier}" for tier in get_args(Tier)}
+_LENSES = {tier: f"lenses {tier}" for tier in get_args(Tier)}
 
 
 class Engine:

@@ -129,9 +129,8 @@ class Catalogue:
 
     async def _be_sure_of(self, service: Service) -> None:
         """Have it score a known text, once; raises Refusal where it does so otherwise than it did."""
-        if (
-            service.readiness is None and service is not self.first
-        ):  # the app tries the first one's at the start
+        # The app tries the first one's at the start.
+        if service.readiness is None and service is not self.first:
             service.readiness = await try_known(service.scheduler)
         if service.readiness is not None and not service.readiness.is_ready:
             said = f"{quoted(service.name)} is not ready: {service.readiness.known}"
