@@ -1339,8 +1339,8 @@ def test_memory_is_flat(copies: bool) -> None:
             return tracemalloc.get_traced_memory()[0]
 
         tracemalloc.start()
-        run(40)
-        held = [run(80) for _ in range(5)]
+        run(100)
+        held = [run(200) for _ in range(5)]
         tracemalloc.stop()
         # A leak grows every time; threads of other tests may allocate now and then.
         assert min(later - before for before, later in pairwise(held)) < 1024
