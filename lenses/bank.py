@@ -12,10 +12,9 @@ Shapes: P states, D hidden size, C what lenses read of a state (D, or R of a com
 F families of a call, L lenses of them, K (family, position) pairs.
 """
 
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, pairwise
 from typing import Any, Literal, Self
 
@@ -29,18 +28,18 @@ from lenses.pack import LensPack
 from lenses.writer import TORCH_DTYPES
 
 try:
-    from lenses import kernels
+    from lenses import kernels, team
 except ImportError:  # numba has no wheel for this platform: the torch back end does the same, slower
-    kernels = None  # type: ignore[assignment]
+    kernels = team = None  # type: ignore[assignment]
 
 Backend = Literal["numba", "torch"]
 Ints = NDArray[np.int64]
 
 _SEEN_AS = {"bf16": np.uint16, "fp32": np.float32, "int8": np.int8}
 """How the kernels see a stored number; bf16 is the upper half of an fp32."""
-_PIECE_BYTES = 1 << 21
+_PIECE_BYTES = 1 << 18
 """Stored bytes, times states, that a thread takes at a time; below two of them, sharing costs more than it saves."""
-_PIECES_A_THREAD = 4
+_PIECES_A_THREAD = 32
 """At most, so that a large call is not cut too fine."""
 
 
@@ -76,9 +75,8 @@ class Bank:
         self._like = np.empty(0, _SEEN_AS[pack.config.lens.dtype])
         self._lens_bytes = pack.config.lens.h1 * self._base_layers.shape[1] * self._base_layers.itemsize
         self._threads = max(1, torch.get_num_threads())
-        self._pool = (
-            ThreadPoolExecutor(self._threads - 1, thread_name_prefix="bank") if self._threads > 1 else None
-        )
+        is_shared = self.backend == "numba" and self._threads > 1
+        self._team = team.Team(self._threads) if is_shared else None
 
     def inputs(self, states_PD: Floats) -> Floats:
         """What lenses read of input states, `[P, C]`: the states, or what a compact pack's projection makes of them."""
@@ -90,11 +88,8 @@ class Bank:
             return self._heads_torch.inputs(states_PD)
         inputs_PC = np.empty((len(states_PD), len(projection_CD)), np.float32)
         work = projection_CD.nbytes * len(states_PD)
-        self._share(
-            lambda start, stop: kernels.project(projection_CD, states_PD, inputs_PC, start, stop),
-            np.array([0, len(projection_CD)]),
-            np.array([work]),
-        )
+        share = partial(self._share, np.array([0, len(projection_CD)]), np.array([work]))
+        kernels.project(share, projection_CD, states_PD, inputs_PC)
         return inputs_PC
 
     def score_base(self, inputs_PC: Floats) -> Floats:
@@ -153,8 +148,8 @@ class Bank:
 
     def close(self) -> None:
         """End the bank's threads; idempotent."""
-        if self._pool is not None:
-            self._pool.shutdown()
+        if self._team is not None:
+            self._team.close()
 
     def _places(self, families: Sequence[int], addresses: Sequence[int] | Ints) -> "_Places":
         """Where families lie whose first layers begin at these addresses."""
@@ -177,44 +172,24 @@ class Bank:
         scale1 = _NO_SCALES if heads.scale1 is None else heads.scale1
         arrays: tuple[Any, ...] = scale1, heads.bias1
         if heads.weight2 is None:
-            kernel = kernels.score_linear
+            kernel: Callable[..., None] = kernels.score_linear
         else:
             arrays += heads.weight2, heads.bias2, heads.weight3, heads.bias3
             kernel = kernels.score_mlp
+        bytes_F = places.rows_F * (pair_F[1:] - pair_F[:-1]) * self._lens_bytes
         where = places.address_F, places.concept_F, places.lens_F, pair_F, position_K
-        into = out, out_F, stride_F
-        self._share(
-            lambda start, stop: kernel(self._like, *where, inputs_PC, *arrays, *into, start, stop),
-            places.lens_F,
-            places.rows_F * (pair_F[1:] - pair_F[:-1]) * self._lens_bytes,
-        )
+        share = partial(self._share, places.lens_F, bytes_F)
+        kernel(share, self._like, *where, inputs_PC, *arrays, out, out_F, stride_F)
 
-    def _share(self, work: Callable[[int, int], None], lens_F: Ints, bytes_F: Ints) -> None:
-        """Run `work(start, stop)` over all lenses, in pieces of about as many bytes; who is free takes the next.
-
-        So a thread that wakes late, as idle ones do, holds nobody up: it finds fewer pieces left, or none.
-        """
+    def _share(self, lens_F: Ints, bytes_F: Ints, function: int, call: Ints) -> None:
+        """Have a call over all lenses done, in pieces of about as many bytes."""
         lenses, size = int(lens_F[-1]), int(bytes_F.sum())
         pieces = min(self._threads * _PIECES_A_THREAD, lenses, size // _PIECE_BYTES)
-        if pieces <= 1 or self._pool is None:
-            work(0, lenses)
+        if pieces <= 1 or self._team is None:
+            team.run_alone(function, call, 0, lenses)
             return
-        cuts = np.interp(np.arange(1, pieces) / pieces * size, _offsets(bytes_F), lens_F)
-        left = deque(pairwise([0, *np.rint(cuts).astype(int).tolist(), lenses]))
-
-        def take() -> None:
-            while True:
-                try:
-                    start, stop = left.popleft()
-                except IndexError:
-                    return
-                work(start, stop)
-
-        helpers = [self._pool.submit(take) for _ in range(min(self._threads, pieces) - 1)]
-        take()
-        for helper in helpers:
-            if not helper.cancel():
-                helper.result()
+        cuts = np.interp(np.arange(pieces + 1) / pieces * size, _offsets(bytes_F), lens_F)
+        self._team.run(function, call, np.rint(cuts).astype(np.int64))
 
 
 _NO_SCALES = np.empty((0, 0), np.float32)

@@ -14,12 +14,16 @@ Shapes: F families of the call, L lenses of them, K (family, position) pairs, N 
 widths, C columns of the first layer, R rows, P states, B of them that a family is wanted at.
 """
 
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from numba import njit
+from numba import carray, cfunc, njit
 from numba.core.errors import NumbaError as CompileError
+from numpy.typing import NDArray
 
+from lenses.team import PIECE
 from lenses.vectors import (
     FLOAT_BYTES,
     LANES,
@@ -28,6 +32,7 @@ from lenses.vectors import (
     fma,
     load,
     load_one,
+    pointer,
     prefetch,
     size_of,
     store,
@@ -38,6 +43,11 @@ from lenses.vectors import (
 )
 
 __all__ = ["CompileError", "project", "score_linear", "score_mlp"]
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float32]
+Run = Callable[[int, Ints], None]
+"""Has the function at an address do a call, all of it, in pieces or in one; see `team`."""
 
 _ROWS = 8
 """Rows that are read side by side."""
@@ -202,34 +212,148 @@ def _wanted(states_PD: Any, position_K: Any, states_B: Any) -> None:
         states_B[k] = first + stride * position_K[k]
 
 
-@_compiled  # type: ignore[untyped-decorator]
 def score_mlp(
-    like: Any,
-    address_F: Any,
-    concept_F: Any,
-    lens_F: Any,
-    pair_F: Any,
-    position_K: Any,
-    states_PC: Any,
-    scale1: Any,
-    bias1: Any,
-    weight2: Any,
-    bias2: Any,
-    weight3: Any,
-    bias3: Any,
-    out: Any,
-    out_F: Any,
-    stride_F: Any,
-    start: Any,
-    stop: Any,
+    run: Run,
+    like: NDArray[Any],
+    address_F: Ints,
+    concept_F: Ints,
+    lens_F: Ints,
+    pair_F: Ints,
+    position_K: Ints,
+    states_PC: Floats,
+    scale1: Floats,
+    bias1: Floats,
+    weight2: Floats,
+    bias2: Floats,
+    weight3: Floats,
+    bias3: Floats,
+    out: Floats,
+    out_F: Ints,
+    stride_F: Ints,
 ) -> None:
-    """Logits of mlp lenses start..stop of the call, where they belong in the flat `out`.
+    """Logits of mlp lenses, where they belong in the flat `out`; a piece is some of the call's lenses.
 
     Family f has its first layer at `address_F[f]`, stored like the array `like`; its lenses are `lens_F[f]` to
     `lens_F[f + 1]` of the call and concepts from `concept_F[f]` on; it is wanted at the positions `pair_F[f]` to
     `pair_F[f + 1]` of `position_K`. The logit of its row i at the k-th of these goes to
-    `out[out_F[f] + k * stride_F[f] + i]`. `scale1` is empty for weights that are stored as they are.
+    `out[out_F[f] + k * stride_F[f] + i]`. `scale1` is empty for weights that are stored as they are. All arrays lie in
+    one piece.
     """
+    sizes = len(address_F), len(position_K), *states_PC.shape, out.size, *weight2.shape, len(scale1)
+    where = address_F, concept_F, lens_F, pair_F, position_K, states_PC
+    heads = scale1, bias1, weight2, bias2, weight3, bias3
+    run(_mlp_piece(like.dtype).address, _call(sizes, (*where, out, out_F, stride_F, *heads)))
+
+
+def score_linear(
+    run: Run,
+    like: NDArray[Any],
+    address_F: Ints,
+    concept_F: Ints,
+    lens_F: Ints,
+    pair_F: Ints,
+    position_K: Ints,
+    states_PC: Floats,
+    scale1: Floats,
+    bias1: Floats,
+    out: Floats,
+    out_F: Ints,
+    stride_F: Ints,
+) -> None:
+    """Logits of linear lenses; see `score_mlp`."""
+    sizes = len(address_F), len(position_K), *states_PC.shape, out.size, len(bias1), 0, 1, len(scale1)
+    where = address_F, concept_F, lens_F, pair_F, position_K, states_PC
+    run(_linear_piece(like.dtype).address, _call(sizes, (*where, out, out_F, stride_F, scale1, bias1)))
+
+
+def project(run: Run, projection_RD: Floats, states_PD: Floats, out_PR: Floats) -> None:
+    """The projection times every state, into `out_PR`; a piece is some of its rows."""
+    sizes = *states_PD.shape, len(projection_RD)
+    run(_project_piece().address, _call(sizes, (projection_RD, states_PD, out_PR)))
+
+
+# A call is an array of sizes and then of addresses, in the order in which the functions below take it apart.
+
+_WORDS = 24
+
+
+def _call(sizes: Sequence[int], arrays: Sequence[NDArray[Any]]) -> Ints:
+    assert all(array.flags.c_contiguous for array in arrays), "a call is of arrays that lie in one piece"
+    return np.array([*sizes, *(array.ctypes.data for array in arrays)], np.int64)
+
+
+@lru_cache
+def _mlp_piece(stored: np.dtype[Any]) -> Any:
+    like = np.empty(0, stored)
+
+    @cfunc(PIECE, cache=True)  # type: ignore[untyped-decorator]
+    def piece(call: Any, start: Any, stop: Any) -> None:
+        _score_mlp(like, call, start, stop)
+
+    return piece
+
+
+@lru_cache
+def _linear_piece(stored: np.dtype[Any]) -> Any:
+    like = np.empty(0, stored)
+
+    @cfunc(PIECE, cache=True)  # type: ignore[untyped-decorator]
+    def piece(call: Any, start: Any, stop: Any) -> None:
+        _score_linear(like, call, start, stop)
+
+    return piece
+
+
+@lru_cache
+def _project_piece() -> Any:
+    return cfunc(PIECE, cache=True)(_project)
+
+
+@_compiled  # type: ignore[untyped-decorator]
+def _where(call: Any) -> Any:
+    """What calls to score have in common, from `address_F` to `stride_F`."""
+    w = carray(pointer(call), _WORDS, np.int64)
+    families, pairs, positions, columns, logits = w[0], w[1], w[2], w[3], w[4]
+    return (
+        carray(pointer(w[9]), families, np.int64),
+        carray(pointer(w[10]), families, np.int64),
+        carray(pointer(w[11]), families + 1, np.int64),
+        carray(pointer(w[12]), families + 1, np.int64),
+        carray(pointer(w[13]), pairs, np.int64),
+        carray(pointer(w[14]), (positions, columns), np.float32),
+        carray(pointer(w[15]), logits, np.float32),
+        carray(pointer(w[16]), families, np.int64),
+        carray(pointer(w[17]), families, np.int64),
+    )
+
+
+@_compiled  # type: ignore[untyped-decorator]
+def _first_heads(call: Any) -> Any:
+    """`scale1` and `bias1`."""
+    w = carray(pointer(call), _WORDS, np.int64)
+    lenses, h1, scaled = w[5], w[7], w[8]
+    return carray(pointer(w[18]), (scaled, h1), np.float32), carray(pointer(w[19]), (lenses, h1), np.float32)
+
+
+@_compiled  # type: ignore[untyped-decorator]
+def _further_heads(call: Any) -> Any:
+    """`weight2` to `bias3`."""
+    w = carray(pointer(call), _WORDS, np.int64)
+    lenses, h2, h1 = w[5], w[6], w[7]
+    return (
+        carray(pointer(w[20]), (lenses, h2, h1), np.float32),
+        carray(pointer(w[21]), (lenses, h2), np.float32),
+        carray(pointer(w[22]), (lenses, h2), np.float32),
+        carray(pointer(w[23]), lenses, np.float32),
+    )
+
+
+@_compiled  # type: ignore[untyped-decorator]
+def _score_mlp(like: Any, call: Any, start: Any, stop: Any) -> None:
+    """Lenses start..stop of a call of `score_mlp`."""
+    address_F, concept_F, lens_F, pair_F, position_K, states_PC, out, out_F, stride_F = _where(call)
+    scale1, bias1 = _first_heads(call)
+    weight2, bias2, weight3, bias3 = _further_heads(call)
     columns = states_PC.shape[1]
     h1, h2 = weight2.shape[2], weight2.shape[1]
     stride1, stride2 = size_of(like) * columns, FLOAT_BYTES * h1
@@ -265,23 +389,10 @@ def score_mlp(
 
 
 @_compiled  # type: ignore[untyped-decorator]
-def score_linear(
-    like: Any,
-    address_F: Any,
-    concept_F: Any,
-    lens_F: Any,
-    pair_F: Any,
-    position_K: Any,
-    states_PC: Any,
-    scale1: Any,
-    bias1: Any,
-    out: Any,
-    out_F: Any,
-    stride_F: Any,
-    start: Any,
-    stop: Any,
-) -> None:
-    """Logits of linear lenses start..stop of the call; see `score_mlp`."""
+def _score_linear(like: Any, call: Any, start: Any, stop: Any) -> None:
+    """Lenses start..stop of a call of `score_linear`."""
+    address_F, concept_F, lens_F, pair_F, position_K, states_PC, out, out_F, stride_F = _where(call)
+    scale1, bias1 = _first_heads(call)
     columns = states_PC.shape[1]
     stride = size_of(like) * columns
     wide = np.empty(_ROWS * columns, np.float32)
@@ -313,14 +424,15 @@ def score_linear(
                 out[out_F[f] + b * stride_F[f] + i] = dot + bias1[n, 0]
 
 
-@_compiled  # type: ignore[untyped-decorator]
-def project(projection_RD: Any, states_PD: Any, out_PR: Any, start: Any, stop: Any) -> None:
-    """Rows start..stop of the projection times every state, into their columns of `out_PR`."""
-    columns = states_PD.shape[1]
+def _project(call: Any, start: Any, stop: Any) -> None:
+    """Rows start..stop of a call of `project`."""
+    w = carray(pointer(call), _WORDS, np.int64)
+    states, columns, rows = w[0], w[1], w[2]
     stride = FLOAT_BYTES * columns
     wide = np.empty(_ROWS * columns, np.float32)
-    states_B = np.empty(states_PD.shape[0], np.int64)
-    _wanted(states_PD, np.arange(states_PD.shape[0]), states_B)
-    row = address_of(projection_RD) + start * stride
-    into, into_stride = address_of(out_PR) + FLOAT_BYTES * start, FLOAT_BYTES * out_PR.shape[1]
+    states_B = np.empty(states, np.int64)
+    for b in range(states):
+        states_B[b] = w[4] + stride * b
+    into, into_stride = w[5] + FLOAT_BYTES * start, FLOAT_BYTES * rows
+    row = w[3] + stride * start
     _dots(_FP32, row, stride, stop - start, states_B, columns, wide, into, into_stride)

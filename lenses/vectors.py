@@ -4,8 +4,8 @@ A compiler that vectorises a sum chooses how many partial sums to keep, and choo
 would have other bits in a batch than alone. Here a kernel loads, multiplies and adds whole vectors by name; lane i of a
 sum takes every `LANES`-th product, in order, and `total` adds the lanes in one fixed tree.
 
-Stored weights are widened as they are loaded: bf16 (seen as uint16) and int8 become fp32 without loss. The only user of
-llvmlite; knows nothing about lenses. Addresses are bytes of memory as int64, and nothing checks them.
+Stored weights are widened as they are loaded: bf16 (seen as uint16) and int8 become fp32 without loss. Knows nothing
+about lenses. Addresses are bytes of memory as int64, and nothing checks them.
 
 numba keeps what it compiled of `kernels` and does not look at this file: after a change here remove
 `lenses/__pycache__/kernels.*.nb*`.
@@ -247,6 +247,16 @@ def _fold(builder: Any, a: Any, b: Any, low: Sequence[int], lanes: int) -> Any:
 def _shuffle(builder: Any, a: Any, b: Any, lanes: Sequence[int]) -> Any:
     """A vector of the lanes that are named, counted through both vectors."""
     return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), list(lanes)))
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def pointer(typing: Any, address: Any) -> Any:
+    """An address as a pointer that `numba.carray` takes."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.inttoptr(arguments[0], ir.IntType(8).as_pointer())
+
+    return types.voidptr(types.int64), generate
 
 
 @njit(inline="always")  # type: ignore[untyped-decorator]

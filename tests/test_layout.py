@@ -37,8 +37,8 @@ LEVELS = [
 DOORS = {
     "safetensors": {"lenses/store.py", "runtime/training/shards.py"},
     "cachetools": {"runtime/tiers.py"},
-    "numba": {"lenses/kernels.py", "lenses/vectors.py"},
-    "llvmlite": {"lenses/vectors.py"},
+    "numba": {"lenses/kernels.py", "lenses/team.py", "lenses/vectors.py"},
+    "llvmlite": {"lenses/team.py", "lenses/vectors.py"},
     "huggingface_hub": {"lenses/hub.py", "lenses/bring.py", "lenses/transfer.py", "runtime/host.py"},
     "stamina": {"lenses/transfer.py"},
     "typer": {

@@ -97,7 +97,7 @@ def off_by(by: float) -> Any:
 
     def score_linear(*arguments: Any) -> None:
         kernels.score_linear(*arguments)
-        arguments[9][1] += by
+        arguments[10][1] += by
 
     return score_linear
 
