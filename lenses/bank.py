@@ -12,11 +12,11 @@ Shapes: P states, D hidden size, C what lenses read of a state (D, or R of a com
 F families of a call, L lenses of them, K (family, position) pairs.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain, pairwise
-from typing import Any, Literal, Self
+from itertools import chain
+from typing import Literal, Self
 
 import numpy as np
 import torch
@@ -65,16 +65,17 @@ class Bank:
         """[base lenses] concept indices, in the order of the logits that `score_base` returns."""
         self._families = families
         self._base_layers = _read_base(pack, base, self.device)
-        self._first_F = np.array([family.first for family in families], np.int64)
-        self._rows_F = np.array([family.rows for family in families], np.int64)
-        ends = _offsets(self._rows_F[list(base)])
-        layers = self._base_layers
-        self._base_places = self._places(base, layers.data_ptr() + layers.nbytes // ends[-1] * ends[:-1])
+        self._lenses_F2 = np.array([(family.first, family.rows) for family in families], np.int64)
+        """The first concept of each family, and how many it has."""
         self._heads = pack.heads
         self._heads_torch = None if self.backend == "numba" else _TorchHeads.of(pack.heads, self.device)
         self._like = np.empty(0, _SEEN_AS[pack.config.lens.dtype])
         self._lens_bytes = pack.config.lens.h1 * self._base_layers.shape[1] * self._base_layers.itemsize
         self._threads = max(1, torch.get_num_threads())
+        if self.backend == "numba":
+            self._held = _held(pack.heads)
+            self._head_words = kernels.heads_of(self._held)
+            self._base_table = self._table_of_base()
         is_shared = self.backend == "numba" and self._threads > 1
         self._team = team.Team(self._threads) if is_shared else None
 
@@ -88,7 +89,7 @@ class Bank:
             return self._heads_torch.inputs(states_PD)
         inputs_PC = np.empty((len(states_PD), len(projection_CD)), np.float32)
         work = projection_CD.nbytes * len(states_PD)
-        share = partial(self._share, np.array([0, len(projection_CD)]), np.array([work]))
+        share = partial(self._share, len(projection_CD), work)
         kernels.project(share, projection_CD, states_PD, inputs_PC)
         return inputs_PC
 
@@ -96,17 +97,11 @@ class Bank:
         """Logits `[P, base lenses]` of every base lens."""
         if self._heads_torch is not None:
             return self._heads_torch.score(self._base_layers, torch.from_numpy(self.base_ids), inputs_PC)
-        positions, families = len(inputs_PC), len(self.base_families)
+        positions = len(inputs_PC)
         logits_PN = np.empty((positions, len(self.base_ids)), np.float32)
-        self._score(
-            self._base_places,
-            np.arange(families + 1) * positions,
-            np.tile(np.arange(positions), families),
-            inputs_PC,
-            logits_PN.reshape(-1),
-            self._base_places.lens_F[:-1],
-            np.full(families, len(self.base_ids)),
-        )
+        table = self._base_table.copy()
+        table[:, kernels.PAIRS] = positions
+        self._score(table, np.arange(positions), inputs_PC, logits_PN.reshape(-1), len(self.base_ids))
         return logits_PN
 
     def score_families(
@@ -129,91 +124,66 @@ class Bank:
                 )
                 for f in families
             }
-        places = self._places([*first_layers], [layer.data_ptr() for layer in first_layers.values()])
         wanted = [positions[family] for family in first_layers]
-        pair_F = _offsets([len(at) for at in wanted])
-        out_F = _offsets(places.rows_F * (pair_F[1:] - pair_F[:-1]))
-        logits = np.empty(out_F[-1], np.float32)
-        self._score(
-            places,
-            pair_F,
-            np.fromiter(chain.from_iterable(wanted), np.int64, pair_F[-1]),
-            inputs_PC,
-            logits,
-            out_F[:-1],
-            places.rows_F,
-        )
-        pieces = zip(first_layers, pairwise(out_F.tolist()), places.rows_F.tolist(), strict=True)
-        return {family: logits[start:stop].reshape(-1, rows) for family, (start, stop), rows in pieces}
+        counts = [len(at) for at in wanted]
+        table = self._table([*first_layers], [layer.data_ptr() for layer in first_layers.values()], counts)
+        position_K = np.fromiter(chain.from_iterable(wanted), np.int64, sum(counts))
+        rows, starts = table[:, kernels.ROWS].tolist(), table[:, kernels.OUT].tolist()
+        sizes = [row * count for row, count in zip(rows, counts, strict=True)]
+        logits = np.empty(sum(sizes), np.float32)
+        self._score(table, position_K, inputs_PC, logits, sum(rows))
+        pieces = zip(first_layers, starts, sizes, rows, strict=True)
+        return {family: logits[at : at + size].reshape(-1, row) for family, at, size, row in pieces}
 
     def close(self) -> None:
         """End the bank's threads; idempotent."""
         if self._team is not None:
             self._team.close()
 
-    def _places(self, families: Sequence[int], addresses: Sequence[int] | Ints) -> "_Places":
-        """Where families lie whose first layers begin at these addresses."""
-        families_F = np.array(families, np.int64)
-        rows_F = self._rows_F[families_F]
-        return _Places(np.array(addresses, np.int64), self._first_F[families_F], _offsets(rows_F), rows_F)
+    def _table(self, families: Sequence[int], addresses: Sequence[int], positions: Sequence[int]) -> Ints:
+        """The families of a call as kernels take them, each wanted at so many positions; logits one after another."""
+        table = np.zeros((len(families), 7), np.int64)
+        if not len(families):
+            return table
+        table[:, kernels.ADDRESS] = addresses
+        table[:, kernels.CONCEPT : kernels.ROWS + 1] = self._lenses_F2[np.array(families)]
+        table[:, kernels.PAIRS] = positions
+        table[:, kernels.STRIDE] = table[:, kernels.ROWS]
+        before = table[:-1]
+        np.cumsum(before[:, kernels.PAIRS], out=table[1:, kernels.PAIR])
+        np.cumsum(before[:, kernels.PAIRS] * before[:, kernels.ROWS], out=table[1:, kernels.OUT])
+        return table
 
-    def _score(
-        self,
-        places: "_Places",
-        pair_F: Ints,
-        position_K: Ints,
-        inputs_PC: Floats,
-        out: Floats,
-        out_F: Ints,
-        stride_F: Ints,
-    ) -> None:
+    def _table_of_base(self) -> Ints:
+        """The base's families, each wanted at all positions; logits `[P, base lenses]`."""
+        families = self.base_families
+        table = self._table(families, [0] * len(families), [1] * len(families))
+        before = table[:, kernels.OUT]
+        table[:, kernels.ADDRESS] = self._base_layers.data_ptr() + self._lens_bytes * before
+        table[:, kernels.PAIR], table[:, kernels.STRIDE] = 0, len(self.base_ids)
+        return table
+
+    def _score(self, table: Ints, position_K: Ints, inputs_PC: Floats, out: Floats, lenses: int) -> None:
         """Score families where they lie; see `kernels.score_mlp` for the arrays."""
-        heads = self._heads
-        scale1 = _NO_SCALES if heads.scale1 is None else heads.scale1
-        arrays: tuple[Any, ...] = scale1, heads.bias1
-        if heads.weight2 is None:
-            kernel: Callable[..., None] = kernels.score_linear
-        else:
-            arrays += heads.weight2, heads.bias2, heads.weight3, heads.bias3
-            kernel = kernels.score_mlp
-        bytes_F = places.rows_F * (pair_F[1:] - pair_F[:-1]) * self._lens_bytes
-        where = places.address_F, places.concept_F, places.lens_F, pair_F, position_K
-        share = partial(self._share, places.lens_F, bytes_F)
-        kernel(share, self._like, *where, inputs_PC, *arrays, out, out_F, stride_F)
+        kernel = kernels.score_linear if self._heads.weight2 is None else kernels.score_mlp
+        share = partial(self._share, lenses, out.size * self._lens_bytes)
+        kernel(share, self._like, table, position_K, inputs_PC, self._head_words, out)
 
-    def _share(self, lens_F: Ints, bytes_F: Ints, function: int, call: Ints) -> None:
-        """Have a call over all lenses done, in pieces of about as many bytes."""
-        lenses, size = int(lens_F[-1]), int(bytes_F.sum())
-        pieces = min(self._threads * _PIECES_A_THREAD, lenses, size // _PIECE_BYTES)
+    def _share(self, size: int, size_bytes: int, function: int, call: Ints) -> None:
+        """Have a call done that is of so many lenses, or rows of a projection."""
+        pieces = min(self._threads * _PIECES_A_THREAD, size, size_bytes // _PIECE_BYTES)
         if pieces <= 1 or self._team is None:
-            team.run_alone(function, call, 0, lenses)
-            return
-        cuts = np.interp(np.arange(pieces + 1) / pieces * size, _offsets(bytes_F), lens_F)
-        self._team.run(function, call, np.rint(cuts).astype(np.int64))
+            team.run_alone(function, call, 0, size)
+        else:
+            self._team.run(function, call, size, pieces)
 
 
-_NO_SCALES = np.empty((0, 0), np.float32)
-
-
-@dataclass(frozen=True, slots=True)
-class _Places:
-    """Where the families of a call lie, as the kernels take it."""
-
-    address_F: Ints
-    """Addresses of first layers."""
-    concept_F: Ints
-    """The first concept of each."""
-    lens_F: Ints
-    """[F + 1] lenses of the families before each, and of all."""
-    rows_F: Ints
-    """Lenses of each."""
-
-
-def _offsets(sizes: Sequence[int] | Ints) -> Ints:
-    """[len + 1] where each piece of these sizes begins, and where all end."""
-    offsets = np.zeros(len(sizes) + 1, np.int64)
-    np.add.accumulate(np.asarray(sizes, np.int64), out=offsets[1:])
-    return offsets
+def _held(heads: Heads) -> tuple[Floats | None, ...]:
+    """Arrays of the heads as the kernels take them, each in one piece."""
+    arrays: tuple[Floats | None, ...] = heads.scale1, heads.bias1
+    if heads.weight2 is not None:
+        arrays += heads.weight2, heads.bias2, heads.weight3, heads.bias3
+    return tuple(None if array is None else np.ascontiguousarray(array, np.float32) for array in arrays)
 
 
 def _read_base(pack: LensPack, base: Sequence[int], device: torch.device) -> torch.Tensor:

@@ -19,7 +19,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from numba import carray, cfunc, njit
+from numba import carray, cfunc, literal_unroll, njit
 from numba.core.errors import NumbaError as CompileError
 from numpy.typing import NDArray
 
@@ -42,7 +42,20 @@ from lenses.vectors import (
     zero,
 )
 
-__all__ = ["CompileError", "project", "score_linear", "score_mlp"]
+__all__ = [
+    "ADDRESS",
+    "CONCEPT",
+    "OUT",
+    "PAIR",
+    "PAIRS",
+    "ROWS",
+    "STRIDE",
+    "CompileError",
+    "heads_of",
+    "project",
+    "score_linear",
+    "score_mlp",
+]
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
@@ -212,74 +225,75 @@ def _wanted(states_PD: Any, position_K: Any, states_B: Any) -> None:
         states_B[k] = first + stride * position_K[k]
 
 
+ADDRESS, CONCEPT, ROWS, PAIR, PAIRS, OUT, STRIDE = range(7)
+"""Columns of the table of a call's families; see `score_mlp`."""
+
+
 def score_mlp(
     run: Run,
     like: NDArray[Any],
-    address_F: Ints,
-    concept_F: Ints,
-    lens_F: Ints,
-    pair_F: Ints,
+    table_F7: Ints,
     position_K: Ints,
     states_PC: Floats,
-    scale1: Floats,
-    bias1: Floats,
-    weight2: Floats,
-    bias2: Floats,
-    weight3: Floats,
-    bias3: Floats,
+    heads: Ints,
     out: Floats,
-    out_F: Ints,
-    stride_F: Ints,
 ) -> None:
     """Logits of mlp lenses, where they belong in the flat `out`; a piece is some of the call's lenses.
 
-    Family f has its first layer at `address_F[f]`, stored like the array `like`; its lenses are `lens_F[f]` to
-    `lens_F[f + 1]` of the call and concepts from `concept_F[f]` on; it is wanted at the positions `pair_F[f]` to
-    `pair_F[f + 1]` of `position_K`. The logit of its row i at the k-th of these goes to
-    `out[out_F[f] + k * stride_F[f] + i]`. `scale1` is empty for weights that are stored as they are. All arrays lie in
-    one piece.
+    A family has a row of the table: the address of its first layer, stored like the array `like`; its first concept;
+    how many lenses it has; which of `position_K` is its first, and of how many positions it is wanted at. The logit of
+    its lens i at the k-th of these goes to `out[OUT + k * STRIDE + i]`. All arrays lie in one piece.
     """
-    sizes = len(address_F), len(position_K), *states_PC.shape, out.size, *weight2.shape, len(scale1)
-    where = address_F, concept_F, lens_F, pair_F, position_K, states_PC
-    heads = scale1, bias1, weight2, bias2, weight3, bias3
-    run(_mlp_piece(like.dtype).address, _call(sizes, (*where, out, out_F, stride_F, *heads)))
+    run(_mlp_piece(like.dtype).address, _call(table_F7, position_K, states_PC, heads, out))
 
 
 def score_linear(
     run: Run,
     like: NDArray[Any],
-    address_F: Ints,
-    concept_F: Ints,
-    lens_F: Ints,
-    pair_F: Ints,
+    table_F7: Ints,
     position_K: Ints,
     states_PC: Floats,
-    scale1: Floats,
-    bias1: Floats,
+    heads: Ints,
     out: Floats,
-    out_F: Ints,
-    stride_F: Ints,
 ) -> None:
     """Logits of linear lenses; see `score_mlp`."""
-    sizes = len(address_F), len(position_K), *states_PC.shape, out.size, len(bias1), 0, 1, len(scale1)
-    where = address_F, concept_F, lens_F, pair_F, position_K, states_PC
-    run(_linear_piece(like.dtype).address, _call(sizes, (*where, out, out_F, stride_F, scale1, bias1)))
+    run(_linear_piece(like.dtype).address, _call(table_F7, position_K, states_PC, heads, out))
 
 
 def project(run: Run, projection_RD: Floats, states_PD: Floats, out_PR: Floats) -> None:
     """The projection times every state, into `out_PR`; a piece is some of its rows."""
-    sizes = *states_PD.shape, len(projection_RD)
-    run(_project_piece().address, _call(sizes, (projection_RD, states_PD, out_PR)))
+    run(_project_piece().address, _call(projection_RD, states_PD, out_PR))
 
 
-# A call is an array of sizes and then of addresses, in the order in which the functions below take it apart.
+def heads_of(arrays: Sequence[Floats | None]) -> Ints:
+    """Heads of N lenses as a call takes them, by address: the caller holds the arrays, each in one piece.
 
-_WORDS = 24
+    They are `scale1` (None for weights that are stored as they are) and `bias1`, `[N, h1]`; of mlp lenses also
+    `weight2` `[N, h2, h1]`, `bias2` and `weight3` `[N, h2]`, and `bias3` `[N]`.
+    """
+    assert all(array is None or array.flags.c_contiguous for array in arrays), "heads lie in one piece"
+    _, bias1, *further = arrays
+    assert bias1 is not None, "all lenses have a first bias"
+    h2 = further[0].shape[1] if further and further[0] is not None else 0
+    addresses = [0 if array is None else array.ctypes.data for array in arrays]
+    return np.array([*bias1.shape, h2, *addresses], np.int64)
 
 
-def _call(sizes: Sequence[int], arrays: Sequence[NDArray[Any]]) -> Ints:
+def _call(*arrays: NDArray[Any]) -> Ints:
+    """A call: of each array, in the order in which it is taken apart below, the length, the width and the address."""
     assert all(array.flags.c_contiguous for array in arrays), "a call is of arrays that lie in one piece"
-    return np.array([*sizes, *(array.ctypes.data for array in arrays)], np.int64)
+    words: Ints = _words(arrays)
+    return words
+
+
+@_compiled  # type: ignore[untyped-decorator]
+def _words(arrays: Any) -> Any:
+    """Compiled because asking numpy for five addresses takes ten times as long."""
+    words, at = np.empty(3 * len(arrays), np.int64), 0
+    for array in literal_unroll(arrays):
+        words[at], words[at + 1], words[at + 2] = array.shape[0], array.shape[-1], address_of(array)
+        at += 3
+    return words
 
 
 @lru_cache
@@ -310,68 +324,67 @@ def _project_piece() -> Any:
 
 
 @_compiled  # type: ignore[untyped-decorator]
-def _where(call: Any) -> Any:
-    """What calls to score have in common, from `address_F` to `stride_F`."""
-    w = carray(pointer(call), _WORDS, np.int64)
-    families, pairs, positions, columns, logits = w[0], w[1], w[2], w[3], w[4]
+def _taken_apart(call: Any) -> Any:
+    """The arrays of a call to score."""
+    w = carray(pointer(call), 15, np.int64)
     return (
-        carray(pointer(w[9]), families, np.int64),
-        carray(pointer(w[10]), families, np.int64),
-        carray(pointer(w[11]), families + 1, np.int64),
-        carray(pointer(w[12]), families + 1, np.int64),
-        carray(pointer(w[13]), pairs, np.int64),
-        carray(pointer(w[14]), (positions, columns), np.float32),
-        carray(pointer(w[15]), logits, np.float32),
-        carray(pointer(w[16]), families, np.int64),
-        carray(pointer(w[17]), families, np.int64),
+        carray(pointer(w[2]), (w[0], w[1]), np.int64),
+        carray(pointer(w[5]), w[3], np.int64),
+        carray(pointer(w[8]), (w[6], w[7]), np.float32),
+        carray(pointer(w[11]), w[9], np.int64),
+        carray(pointer(w[14]), w[12], np.float32),
     )
 
 
 @_compiled  # type: ignore[untyped-decorator]
-def _first_heads(call: Any) -> Any:
-    """`scale1` and `bias1`."""
-    w = carray(pointer(call), _WORDS, np.int64)
-    lenses, h1, scaled = w[5], w[7], w[8]
-    return carray(pointer(w[18]), (scaled, h1), np.float32), carray(pointer(w[19]), (lenses, h1), np.float32)
+def _first_heads(heads: Any) -> Any:
+    """`scale1`, empty where there is none, and `bias1`."""
+    lenses, h1 = heads[0], heads[1]
+    scaled = lenses if heads[3] else 0
+    return (
+        carray(pointer(heads[3]), (scaled, h1), np.float32),
+        carray(pointer(heads[4]), (lenses, h1), np.float32),
+    )
 
 
 @_compiled  # type: ignore[untyped-decorator]
-def _further_heads(call: Any) -> Any:
+def _further_heads(heads: Any) -> Any:
     """`weight2` to `bias3`."""
-    w = carray(pointer(call), _WORDS, np.int64)
-    lenses, h2, h1 = w[5], w[6], w[7]
+    lenses, h1, h2 = heads[0], heads[1], heads[2]
     return (
-        carray(pointer(w[20]), (lenses, h2, h1), np.float32),
-        carray(pointer(w[21]), (lenses, h2), np.float32),
-        carray(pointer(w[22]), (lenses, h2), np.float32),
-        carray(pointer(w[23]), lenses, np.float32),
+        carray(pointer(heads[5]), (lenses, h2, h1), np.float32),
+        carray(pointer(heads[6]), (lenses, h2), np.float32),
+        carray(pointer(heads[7]), (lenses, h2), np.float32),
+        carray(pointer(heads[8]), lenses, np.float32),
     )
 
 
 @_compiled  # type: ignore[untyped-decorator]
 def _score_mlp(like: Any, call: Any, start: Any, stop: Any) -> None:
     """Lenses start..stop of a call of `score_mlp`."""
-    address_F, concept_F, lens_F, pair_F, position_K, states_PC, out, out_F, stride_F = _where(call)
-    scale1, bias1 = _first_heads(call)
-    weight2, bias2, weight3, bias3 = _further_heads(call)
+    table_F7, position_K, states_PC, heads, out = _taken_apart(call)
+    scale1, bias1 = _first_heads(heads)
+    weight2, bias2, weight3, bias3 = _further_heads(heads)
     columns = states_PC.shape[1]
     h1, h2 = weight2.shape[2], weight2.shape[1]
     stride1, stride2 = size_of(like) * columns, FLOAT_BYTES * h1
     wide = np.empty(_ROWS * max(columns, h1), np.float32)
-    for f in range(address_F.shape[0]):
-        if lens_F[f + 1] <= start or lens_F[f] >= stop:
+    end = 0
+    for f in range(table_F7.shape[0]):
+        family = table_F7[f]
+        begin, end = end, end + family[ROWS]
+        if end <= start or begin >= stop:
             continue
-        states = pair_F[f + 1] - pair_F[f]
+        states = family[PAIRS]
         states_B, hidden_B = np.empty(states, np.int64), np.empty(states, np.int64)
-        _wanted(states_PC, position_K[pair_F[f] : pair_F[f + 1]], states_B)
+        _wanted(states_PC, position_K[family[PAIR] : family[PAIR] + states], states_B)
         hidden, second = np.empty((states, h1), np.float32), np.empty((states, h2), np.float32)
         into1, into2 = address_of(hidden), address_of(second)
         for b in range(states):
             hidden_B[b] = into1 + b * stride2
-        for lens in range(max(start, lens_F[f]), min(stop, lens_F[f + 1])):
-            row = lens - lens_F[f]
-            n = concept_F[f] + row
-            first = address_F[f] + row * h1 * stride1
+        for row in range(max(start, begin) - begin, min(stop, end) - begin):
+            n = family[CONCEPT] + row
+            first = family[ADDRESS] + row * h1 * stride1
             _dots(like, first, stride1, h1, states_B, columns, wide, into1, stride2)
             for b in range(states):
                 for unit in range(h1):
@@ -385,54 +398,56 @@ def _score_mlp(like: Any, call: Any, start: Any, stop: Any) -> None:
                 logit = bias3[n]
                 for unit in range(h2):
                     logit += weight3[n, unit] * max(second[b, unit] + bias2[n, unit], np.float32(0))
-                out[out_F[f] + b * stride_F[f] + row] = logit
+                out[family[OUT] + b * family[STRIDE] + row] = logit
 
 
 @_compiled  # type: ignore[untyped-decorator]
 def _score_linear(like: Any, call: Any, start: Any, stop: Any) -> None:
     """Lenses start..stop of a call of `score_linear`."""
-    address_F, concept_F, lens_F, pair_F, position_K, states_PC, out, out_F, stride_F = _where(call)
-    scale1, bias1 = _first_heads(call)
+    table_F7, position_K, states_PC, heads, out = _taken_apart(call)
+    scale1, bias1 = _first_heads(heads)
     columns = states_PC.shape[1]
     stride = size_of(like) * columns
     wide = np.empty(_ROWS * columns, np.float32)
-    for f in range(address_F.shape[0]):
-        first, last = max(start, lens_F[f]) - lens_F[f], min(stop, lens_F[f + 1]) - lens_F[f]
+    end = 0
+    for f in range(table_F7.shape[0]):
+        family = table_F7[f]
+        begin, end = end, end + family[ROWS]
+        first, last = max(start, begin) - begin, min(stop, end) - begin
         if first >= last:
             continue
-        states = pair_F[f + 1] - pair_F[f]
-        states_B, dots_BR = np.empty(states, np.int64), np.empty((states, last - first), np.float32)
-        _wanted(states_PC, position_K[pair_F[f] : pair_F[f + 1]], states_B)
-        row = address_F[f] + first * stride
-        _dots(
-            like,
-            row,
-            stride,
-            last - first,
-            states_B,
-            columns,
-            wide,
-            address_of(dots_BR),
-            FLOAT_BYTES * (last - first),
-        )
+        states, rows = family[PAIRS], last - first
+        states_B, dots_BR = np.empty(states, np.int64), np.empty((states, rows), np.float32)
+        _wanted(states_PC, position_K[family[PAIR] : family[PAIR] + states], states_B)
+        row, into = family[ADDRESS] + first * stride, address_of(dots_BR)
+        _dots(like, row, stride, rows, states_B, columns, wide, into, FLOAT_BYTES * rows)
         for b in range(states):
             for i in range(first, last):
-                n = concept_F[f] + i
+                n = family[CONCEPT] + i
                 dot = dots_BR[b, i - first]
                 if scale1.size:
                     dot *= scale1[n, 0]
-                out[out_F[f] + b * stride_F[f] + i] = dot + bias1[n, 0]
+                out[family[OUT] + b * family[STRIDE] + i] = dot + bias1[n, 0]
 
 
 def _project(call: Any, start: Any, stop: Any) -> None:
     """Rows start..stop of a call of `project`."""
-    w = carray(pointer(call), _WORDS, np.int64)
-    states, columns, rows = w[0], w[1], w[2]
+    w = carray(pointer(call), 9, np.int64)
+    row, rows, columns, states, into = w[2], w[0], w[1], w[3], w[8]
     stride = FLOAT_BYTES * columns
     wide = np.empty(_ROWS * columns, np.float32)
     states_B = np.empty(states, np.int64)
     for b in range(states):
-        states_B[b] = w[4] + stride * b
-    into, into_stride = w[5] + FLOAT_BYTES * start, FLOAT_BYTES * rows
-    row = w[3] + stride * start
-    _dots(_FP32, row, stride, stop - start, states_B, columns, wide, into, into_stride)
+        states_B[b] = w[5] + stride * b
+    some = row + stride * start
+    _dots(
+        _FP32,
+        some,
+        stride,
+        stop - start,
+        states_B,
+        columns,
+        wide,
+        into + FLOAT_BYTES * start,
+        FLOAT_BYTES * rows,
+    )

@@ -30,11 +30,11 @@ from lenses.vectors import address_of
 
 PIECE = types.void(types.int64, types.int64, types.int64)
 """The signature of a piece's function: the call's address, and where to start and stop."""
-_AWAKE_S = 3e-4
+_AWAKE_S = 1e-3
 """A walk takes less from one call to the next; a host that goes on wants the processor back."""
 _LINE = 8
 """Numbers in what a processor fetches at once: counters that threads change lie that far apart."""
-_CALLS, _OPEN, _INSIDE, _NEXT, _FUNCTION, _CALL, _CUTS, _PIECES = (_LINE * place for place in range(8))
+_CALLS, _OPEN, _INSIDE, _NEXT, _FUNCTION, _CALL, _SIZE, _PIECES = (_LINE * place for place in range(8))
 _WORD = 8
 _PAUSES = {"x86_64": "llvm.x86.sse2.pause"}
 _PATIENCE = 1000
@@ -53,13 +53,13 @@ class Team:
         self._helpers = threads - 1
         self._end = weakref.finalize(self, _end, self._shared)
 
-    def run(self, function: int, call: NDArray[np.int64], cuts: NDArray[np.int64]) -> None:
-        """Have all pieces `cuts[i]` to `cuts[i + 1]` of a call done; while the team has another, by the caller alone.
+    def run(self, function: int, call: NDArray[np.int64], size: int, pieces: int) -> None:
+        """Have 0 to `size` of a call done, in so many pieces; while the team has another call, by the caller alone.
 
         `function` is the address of compiled code of the signature `PIECE`, which is given the address of `call`.
         """
         if not self._leading.acquire(blocking=False):
-            run_alone(function, call, int(cuts[0]), int(cuts[-1]))
+            run_alone(function, call, 0, size)
             return
         try:
             shared = self._shared
@@ -70,8 +70,8 @@ class Team:
                 with shared.bell:
                     shared.bell.notify_all()
             control = shared.control
-            control[_FUNCTION], control[_CALL], control[_CUTS] = function, call.ctypes.data, cuts.ctypes.data
-            control[_PIECES] = len(cuts) - 1
+            control[_FUNCTION], control[_CALL] = function, call.ctypes.data
+            control[_SIZE], control[_PIECES] = size, pieces
             _lead(control)
         finally:
             self._shared.is_led = False
@@ -221,10 +221,10 @@ def _take_pieces(control: Any) -> None:
     at = address_of(control)
     while True:
         piece = add_now(at + _WORD * _NEXT, 1)
-        if piece >= control[_PIECES]:
+        size, pieces = control[_SIZE], control[_PIECES]
+        if piece >= pieces:
             return
-        cut = control[_CUTS] + _WORD * piece
-        _run(control[_FUNCTION], control[_CALL], load_now(cut), load_now(cut + _WORD))
+        _run(control[_FUNCTION], control[_CALL], size * piece // pieces, size * (piece + 1) // pieces)
 
 
 @_compiled  # type: ignore[untyped-decorator]
