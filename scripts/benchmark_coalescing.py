@@ -23,7 +23,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -39,6 +38,7 @@ from rich.progress import Progress
 from serving.additions import PATH
 from serving.calls import Caller, json_request, load, request
 from serving.client import Client
+from serving.options import Options
 from serving.pairs import median_ratio
 from serving.servers import running
 from serving.servers import serving as command_line
@@ -251,23 +251,12 @@ def summary(report: Record) -> Record:
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = parser.add_argument
-    add("--out", type=Path, default=Path("reports/coalescing"), help="the report's path without ending")
-    add_options(parser)
-    add("--callers", type=int, nargs="+", help=f"at once (default {' '.join(map(str, CALLERS))})")
-    add("--rounds", type=int, help=f"of all cells (default {ROUNDS})")
-    add("--seconds", type=float, help=f"of one load (default {SECONDS:g})")
-    add("--seed", type=int, default=0)
-    add("--quick", action="store_true", help="few callers, short loads: good for trying only")
-    found = parser.parse_args(argv)
-    quick = found.quick
-    found.callers = found.callers or (QUICK_CALLERS if quick else CALLERS)
-    found.rounds = found.rounds if found.rounds is not None else (QUICK_ROUNDS if quick else ROUNDS)
-    found.seconds = found.seconds or (QUICK_SECONDS if quick else SECONDS)
-    return found
+    options = Options(__doc__, "reports/coalescing", quick="few callers, short loads")
+    add_options(options.parser)
+    options.add("callers", CALLERS, QUICK_CALLERS, "at once")
+    options.add("rounds", ROUNDS, QUICK_ROUNDS, "of all cells")
+    options.add("seconds", SECONDS, QUICK_SECONDS, "of one load")
+    return options.parse(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

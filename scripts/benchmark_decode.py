@@ -27,7 +27,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -44,6 +43,7 @@ from serving.asking import Asking
 from serving.client import Client
 from serving.engine import EngineHere
 from serving.native import Native
+from serving.options import Options
 from serving.pairs import mean, median_ratio_of_kept
 from serving.remote import Remote
 from serving.servers import running
@@ -300,25 +300,15 @@ def summary(report: Record) -> Record:
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = parser.add_argument
-    add("--out", type=Path, default=Path("reports/decode"), help="the report's path without ending")
-    add_options(parser)
-    add("--runs", type=int, help=f"of each way (default {RUNS})")
-    add("--prompt-tokens", type=int, help=f"(default {PROMPT_TOKENS})")
-    add("--new-tokens", type=int, help=f"(default {NEW_TOKENS})")
+    options = Options(__doc__, "reports/decode", quick="few tokens, few runs")
+    add_options(options.parser)
+    options.add("runs", RUNS, QUICK_RUNS, "of each way")
+    options.add("prompt-tokens", PROMPT_TOKENS, QUICK_PROMPT_TOKENS)
+    options.add("new-tokens", NEW_TOKENS, QUICK_NEW_TOKENS)
+    add = options.parser.add_argument
     add("--delay-ms", type=float, default=0.0, help="of the link, each direction (default: no link)")
     add("--mbit", type=float, default=None, help="a second that the link carries, each direction")
-    add("--seed", type=int, default=0)
-    add("--quick", action="store_true", help="few tokens, few runs: good for trying only")
-    found = parser.parse_args(argv)
-    quick = found.quick
-    found.runs = found.runs or (QUICK_RUNS if quick else RUNS)
-    found.prompt_tokens = found.prompt_tokens or (QUICK_PROMPT_TOKENS if quick else PROMPT_TOKENS)
-    found.new_tokens = found.new_tokens or (QUICK_NEW_TOKENS if quick else NEW_TOKENS)
-    return found
+    return options.parse(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

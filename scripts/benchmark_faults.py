@@ -26,7 +26,6 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -45,6 +44,7 @@ from serving.calls import Caller, Refused, json_request
 from serving.client import Client
 from serving.faults import drawn
 from serving.native import Native
+from serving.options import Options
 from serving.pairs import median_ratio, median_ratio_of_kept
 from serving.retrying import ATTEMPTS, Tried, may_pass, mean_attempts, persist, succeed, unlogged
 from serving.servers import running
@@ -376,27 +376,12 @@ def summary(report: Record) -> Record:
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = parser.add_argument
-    add("--out", type=Path, default=Path("reports/faults"), help="the report's path without ending")
-    add_options(parser)
-    add("--rates", type=float, nargs="+", help=f"in per cent (default {' '.join(f'{r:g}' for r in RATES)})")
-    add("--requests", type=int, help=f"of a cell in a round (default {REQUESTS})")
-    add("--rounds", type=int, help=f"of all cells (default {ROUNDS})")
-    add("--seed", type=int, default=0)
-    add("--quick", action="store_true", help="few requests, two rates: good for trying only")
-    found = parser.parse_args(argv)
-    quick = found.quick
-    defaults: Record = {
-        "rates": list(QUICK_RATES if quick else RATES),
-        "requests": QUICK_REQUESTS if quick else REQUESTS,
-        "rounds": QUICK_ROUNDS if quick else ROUNDS,
-    }
-    for name, value in defaults.items():
-        setattr(found, name, value if getattr(found, name) is None else getattr(found, name))
-    return found
+    options = Options(__doc__, "reports/faults", quick="few requests, two rates")
+    add_options(options.parser)
+    options.add("rates", RATES, QUICK_RATES, "in per cent")
+    options.add("requests", REQUESTS, QUICK_REQUESTS, "of a cell in a round")
+    options.add("rounds", ROUNDS, QUICK_ROUNDS, "of all cells")
+    return options.parse(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -26,7 +26,6 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -54,6 +53,7 @@ from serving.asking import COMPLETIONS
 from serving.calls import Caller, json_request
 from serving.client import Client
 from serving.native import Native
+from serving.options import Options
 from serving.pairs import median_ratio_of_kept
 from serving.servers import running
 from serving.servers import serving as command_line
@@ -367,28 +367,13 @@ def summary(report: Record) -> Record:
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = parser.add_argument
-    add("--out", type=Path, default=Path("reports/mixed"), help="the report's path without ending")
-    add_options(parser)
-    add("--callers", type=int, nargs="+", help=f"at once (default {' '.join(map(str, CALLERS))})")
-    add("--calls", type=int, help=f"of the list (default {CALLS})")
-    add("--rounds", type=int, help=f"of all cells (default {ROUNDS})")
-    add("--seed", type=int, default=0)
-    add("--quick", action="store_true", help="few calls, few callers: good for trying only")
-    found = parser.parse_args(argv)
-    quick = found.quick
-    defaults: Record = {
-        "callers": list(QUICK_CALLERS if quick else CALLERS),
-        "calls": QUICK_CALLS if quick else CALLS,
-        "rounds": QUICK_ROUNDS if quick else ROUNDS,
-    }
-    for name, value in defaults.items():
-        setattr(found, name, value if getattr(found, name) is None else getattr(found, name))
-    found.new_tokens = QUICK_NEW_TOKENS if quick else NEW_TOKENS
-    return found
+    options = Options(__doc__, "reports/mixed", quick="few calls, few callers")
+    add_options(options.parser)
+    options.add("callers", CALLERS, QUICK_CALLERS, "at once")
+    options.add("calls", CALLS, QUICK_CALLS, "of the list")
+    options.add("rounds", ROUNDS, QUICK_ROUNDS, "of all cells")
+    options.fix("new_tokens", NEW_TOKENS, QUICK_NEW_TOKENS)
+    return options.parse(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

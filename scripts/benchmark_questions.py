@@ -18,7 +18,6 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,6 +33,7 @@ from serving.answers import Agreement, Answer, agree
 from serving.asking import Asking
 from serving.client import Client
 from serving.native import Native
+from serving.options import Options
 from serving.pairs import median_ratio
 from serving.servers import running
 from serving.servers import serving as command_line
@@ -212,22 +212,11 @@ def summary(report: Record) -> Record:
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = parser.add_argument
-    add("--out", type=Path, default=Path("reports/questions"), help="the report's path without ending")
-    add_options(parser)
-    add("--questions", type=int, help=f"how many (default {QUESTIONS})")
-    add("--new-tokens", type=int, help=f"of an answer at the most (default {NEW_TOKENS})")
-    add("--seed", type=int, default=0)
-    add("--quick", action="store_true", help="few questions, few tokens: good for trying only")
-    found = parser.parse_args(argv)
-    if found.questions is None:
-        found.questions = QUICK_QUESTIONS if found.quick else QUESTIONS
-    if found.new_tokens is None:
-        found.new_tokens = QUICK_NEW_TOKENS if found.quick else NEW_TOKENS
-    return found
+    options = Options(__doc__, "reports/questions", quick="few questions, few tokens")
+    add_options(options.parser)
+    options.add("questions", QUESTIONS, QUICK_QUESTIONS, "how many")
+    options.add("new-tokens", NEW_TOKENS, QUICK_NEW_TOKENS, "of an answer at the most")
+    return options.parse(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -27,7 +27,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from operator import attrgetter
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -47,6 +46,7 @@ from serving.asking import COMPLETIONS
 from serving.client import Client
 from serving.encoding import measure as measure_encoding
 from serving.native import Native
+from serving.options import Options
 from serving.pairs import median_ratio_of_kept
 from serving.readers import Pace, Read, read_stream
 from serving.servers import Running, running
@@ -525,30 +525,14 @@ def summary(report: Record) -> Record:
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = parser.add_argument
-    add("--out", type=Path, default=Path("reports/streams"), help="the report's path without ending")
-    add_options(parser)
-    add("--lengths", type=int, nargs="+", help=f"in tokens (default {' '.join(map(str, LENGTHS))})")
-    add("--rounds", type=int, help=f"of all kinds of streams (default {ROUNDS})")
-    add("--share-tokens", type=int, help=f"of streams that show what telling costs (default {SHARE_TOKENS})")
-    add("--share-rounds", type=int, help=f"of these (default {SHARE_ROUNDS})")
-    add("--seed", type=int, default=0)
-    add("--quick", action="store_true", help="short streams, few rounds: good for trying only")
-    found = parser.parse_args(argv)
-    quick = found.quick
-    defaults: Record = {
-        "lengths": QUICK_LENGTHS if quick else LENGTHS,
-        "rounds": QUICK_ROUNDS if quick else ROUNDS,
-        "share_tokens": QUICK_SHARE_TOKENS if quick else SHARE_TOKENS,
-        "share_rounds": QUICK_SHARE_ROUNDS if quick else SHARE_ROUNDS,
-    }
-    for name, value in defaults.items():
-        setattr(found, name, value if getattr(found, name) is None else getattr(found, name))
-    found.prompt_tokens = QUICK_PROMPT_TOKENS if quick else PROMPT_TOKENS
-    return found
+    options = Options(__doc__, "reports/streams", quick="short streams, few rounds")
+    add_options(options.parser)
+    options.add("lengths", LENGTHS, QUICK_LENGTHS, "in tokens")
+    options.add("rounds", ROUNDS, QUICK_ROUNDS, "of all kinds of streams")
+    options.add("share-tokens", SHARE_TOKENS, QUICK_SHARE_TOKENS, "of streams that show what telling costs")
+    options.add("share-rounds", SHARE_ROUNDS, QUICK_SHARE_ROUNDS, "of these")
+    options.fix("prompt_tokens", PROMPT_TOKENS, QUICK_PROMPT_TOKENS)
+    return options.parse(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

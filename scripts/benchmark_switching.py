@@ -38,6 +38,7 @@ from pages.switching_report import markdown
 from rich.progress import Progress
 from serving.asking import COMPLETIONS
 from serving.client import Client
+from serving.options import Options
 from serving.pairs import median_ratio_of_kept
 from serving.residence import Residence, residence
 from serving.servers import running
@@ -250,23 +251,13 @@ def summary(report: Record) -> Record:
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = parser.add_argument
-    add("--out", type=Path, default=Path("reports/switching"), help="the report's path without ending")
-    add("--work", type=Path, default=WORK, help="where packs are kept")
-    add("--requests", type=int, help=f"a round and server (default {REQUESTS})")
-    add("--rounds", type=int, help=f"(default {ROUNDS})")
-    add("--seed", type=int, default=0)
-    add("--quick", action="store_true", help="tiny hosts, few requests: good for trying only")
-    found = parser.parse_args(argv)
-    quick = found.quick
-    found.requests = found.requests if found.requests is not None else (QUICK_REQUESTS if quick else REQUESTS)
-    found.rounds = found.rounds if found.rounds is not None else (QUICK_ROUNDS if quick else ROUNDS)
-    found.hosts = QUICK_HOSTS if quick else HOSTS
-    found.levels = QUICK_LEVELS if quick else LEVELS
-    return found
+    options = Options(__doc__, "reports/switching", quick="tiny hosts, few requests")
+    options.parser.add_argument("--work", type=Path, default=WORK, help="where packs are kept")
+    options.add("requests", REQUESTS, QUICK_REQUESTS, "a round and server")
+    options.add("rounds", ROUNDS, QUICK_ROUNDS)
+    options.fix("hosts", HOSTS, QUICK_HOSTS)
+    options.fix("levels", LEVELS, QUICK_LEVELS)
+    return options.parse(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -25,7 +25,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import cycle, islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,6 +40,7 @@ from serving.answers import Agreement, Answer, agree
 from serving.asking import Asking
 from serving.client import Client
 from serving.native import Native
+from serving.options import Options
 from serving.pairs import median_ratio_of_kept
 from serving.servers import running
 from serving.servers import serving as command_line
@@ -324,29 +324,13 @@ def summary(report: Record) -> Record:
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = parser.add_argument
-    add("--out", type=Path, default=Path("reports/turns"), help="the report's path without ending")
-    add_options(parser)
-    add("--repeats", type=int, help=f"chats of each way (default {REPEATS})")
-    add("--turns", type=int, help=f"of a chat (default {TURNS})")
-    add("--sent", type=int, help=f"tokens that a turn sends (default {SENT})")
-    add("--new-tokens", type=int, help=f"that a turn generates (default {NEW_TOKENS})")
-    add("--seed", type=int, default=0)
-    add("--quick", action="store_true", help="few turns, few repeats: good for trying only")
-    found = parser.parse_args(argv)
-    quick = found.quick
-    defaults = {
-        "repeats": QUICK_REPEATS if quick else REPEATS,
-        "turns": QUICK_TURNS if quick else TURNS,
-        "sent": QUICK_SENT if quick else SENT,
-        "new_tokens": QUICK_NEW_TOKENS if quick else NEW_TOKENS,
-    }
-    for name, value in defaults.items():
-        setattr(found, name, value if getattr(found, name) is None else getattr(found, name))
-    return found
+    options = Options(__doc__, "reports/turns", quick="few turns, few repeats")
+    add_options(options.parser)
+    options.add("repeats", REPEATS, QUICK_REPEATS, "chats of each way")
+    options.add("turns", TURNS, QUICK_TURNS, "of a chat")
+    options.add("sent", SENT, QUICK_SENT, "tokens that a turn sends")
+    options.add("new-tokens", NEW_TOKENS, QUICK_NEW_TOKENS, "that a turn generates")
+    return options.parse(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -41,6 +41,7 @@ from serving.additions import PATH
 from serving.asking import COMPLETIONS, SESSIONS
 from serving.calls import Caller, json_request
 from serving.memory import MIB, Resident
+from serving.options import Options
 from serving.servers import running
 from serving.servers import serving as command_line
 from serving.streams import Clients
@@ -322,29 +323,20 @@ def summary(report: Record) -> Record:
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    options = Options(__doc__, "reports/soak", quick="few streams, seconds")
+    add_options(options.parser)
+    options.add("streams", STREAMS, QUICK_STREAMS, "at once")
+    options.add("minutes", MINUTES, QUICK_MINUTES)
+    options.add("stall-s", STALL_S, QUICK_STALL_S, "seconds that readers stall")
+    options.parser.add_argument(
+        "--max-sequences", type=int, default=32, help="of the server that is soaked; others wait"
     )
-    add = parser.add_argument
-    add("--out", type=Path, default=Path("reports/soak"), help="the report's path without ending")
-    add_options(parser)
-    add("--streams", type=int, help=f"at once (default {STREAMS})")
-    add("--minutes", type=float, help=f"(default {MINUTES:g})")
-    add("--stall-s", type=float, help=f"seconds that readers stall (default {STALL_S:g})")
-    add("--max-sequences", type=int, default=32, help="of the server that is soaked; others wait")
-    add("--seed", type=int, default=0)
-    add("--quick", action="store_true", help="few streams, seconds: good for trying only")
-    found = parser.parse_args(argv)
-    quick = found.quick
-    found.streams = found.streams if found.streams is not None else (QUICK_STREAMS if quick else STREAMS)
-    found.minutes = found.minutes or (QUICK_MINUTES if quick else MINUTES)
-    found.stall_s = found.stall_s or (QUICK_STALL_S if quick else STALL_S)
-    found.new_tokens = QUICK_NEW_TOKENS if quick else NEW_TOKENS
-    found.fault_s = QUICK_FAULT_S if quick else FAULT_S
-    found.lease_s = QUICK_LEASE_S if quick else LEASE_S
-    found.context = QUICK_CONTEXT if quick else CONTEXT
-    found.sample_s = 0.05 if quick else SAMPLE_S
-    return found
+    options.fix("new_tokens", NEW_TOKENS, QUICK_NEW_TOKENS)
+    options.fix("fault_s", FAULT_S, QUICK_FAULT_S)
+    options.fix("lease_s", LEASE_S, QUICK_LEASE_S)
+    options.fix("context", CONTEXT, QUICK_CONTEXT)
+    options.fix("sample_s", SAMPLE_S, 0.05)
+    return options.parse(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
