@@ -39,9 +39,10 @@ def markdown(report: Record) -> str:
         _shares(report),
         "*By the clock*: the same stream with entries and without, the same lenses scored in both, round by round. *By "
         "CPU*: the same of the server's CPU time, all threads. *Made*: milliseconds counted in the server from an "
-        "event to the bytes of its message, without sending. *From what was planted*: a ninth of what making every "
-        "entry ten times adds. The verdict goes by the clock: a binary stream can save at most this share, and is "
-        "thought of where it is certainly above 5 %, and a pair of equal streams is not seen to differ.\n",
+        "event to the bytes of its message, without sending. *Planted*: a millisecond of the processor's for every "
+        "entry, what of it is counted there, and what the clock sees of it. The verdict goes by the clock: a binary "
+        "stream can save at most this share, and is thought of where it is certainly above 5 %, and a pair of equal "
+        "streams is not seen to differ.\n",
         table(
             ("ratio, round by round", "time (95 % interval)", "server's CPU"),
             [
@@ -95,8 +96,8 @@ def _shares(report: Record) -> str:
         "by the clock, %",
         "by CPU, %",
         "made, %",
-        "from what was planted, %",
-        "made ten times, counted",
+        "of a planted millisecond counted, %",
+        "of it by the clock, %",
         "against 5 %",
     )
     return table(
@@ -107,8 +108,8 @@ def _shares(report: Record) -> str:
                 _percent(one["by_clock"]),
                 _percent(one["by_cpu"]),
                 digits(100 * one["made"]),
-                digits(100 * one["from_planted"]),
-                f"{digits(one['making_tenfold'])} x",
+                digits(100 * one["planted_counted"]),
+                digits(100 * one["planted_by_clock"]),
                 one["verdict"],
             )
             for one in report["shares"]

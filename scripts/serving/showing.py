@@ -2,7 +2,7 @@
 
 as it is   an entry of every token
 nothing    none: the stream has its text, and no more
-tenfold    every entry is made ten times, and told once: a cost that is planted
+slowed     making an entry takes a millisecond of the processor more: a cost that is planted
 """
 
 from time import thread_time
@@ -13,8 +13,8 @@ from runtime.serve.service import Service
 from runtime.serve.shown import Shown
 from serving.additions import Addition, Record
 
-AS_IT_IS, NOTHING, TENFOLD = "as it is", "nothing", "tenfold"
-TIMES = 10
+AS_IT_IS, NOTHING, SLOWED = "as it is", "nothing", "slowed"
+PLANTED_MS = 1.0
 
 
 class Showing:
@@ -29,7 +29,7 @@ class Showing:
     def install(self) -> Addition:
         """Put it in."""
         self._switch_parts()
-        self._repeat_entries()
+        self._slow_entries()
         self._time_messages()
         return Addition(self._look, self._tell)
 
@@ -52,17 +52,15 @@ class Showing:
 
         Shown.part = part  # type: ignore[method-assign, assignment]
 
-    def _repeat_entries(self) -> None:
+    def _slow_entries(self) -> None:
         plain = Shown._entry
 
         def entry(shown: Any, event: Any, token: int) -> Any:
             self.entries += 1
-            if self.mode == TENFOLD:
-                totals = shown._totals
-                for _ in range(TIMES - 1):
-                    shown._totals = type(totals)()  # what is not told is not counted
-                    plain(shown, event, token)
-                shown._totals = totals
+            if self.mode == SLOWED:
+                until_s = thread_time() + PLANTED_MS / 1e3
+                while thread_time() < until_s:
+                    pass
             return plain(shown, event, token)
 
         Shown._entry = entry  # type: ignore[method-assign, assignment]
