@@ -69,7 +69,7 @@ class Bank:
         """The first concept of each family, and how many it has."""
         self._heads = pack.heads
         self._heads_torch = None if self.backend == "numba" else _TorchHeads.of(pack.heads, self.device)
-        self._like = np.empty(0, _SEEN_AS[pack.config.lens.dtype])
+        self._stored = np.dtype(_SEEN_AS[pack.config.lens.dtype])
         self._lens_bytes = pack.config.lens.h1 * self._base_layers.shape[1] * self._base_layers.itemsize
         self._threads = max(1, torch.get_num_threads())
         if self.backend == "numba":
@@ -143,10 +143,8 @@ class Bank:
     def _table(self, families: Sequence[int], addresses: Sequence[int], positions: Sequence[int]) -> Ints:
         """The families of a call as kernels take them, each wanted at so many positions; logits one after another."""
         table = np.zeros((len(families), 7), np.int64)
-        if not len(families):
-            return table
         table[:, kernels.ADDRESS] = addresses
-        table[:, kernels.CONCEPT : kernels.ROWS + 1] = self._lenses_F2[np.array(families)]
+        table[:, kernels.CONCEPT : kernels.ROWS + 1] = self._lenses_F2[np.array(families, np.int64)]
         table[:, kernels.PAIRS] = positions
         table[:, kernels.STRIDE] = table[:, kernels.ROWS]
         before = table[:-1]
@@ -167,7 +165,7 @@ class Bank:
         """Score families where they lie; see `kernels.score_mlp` for the arrays."""
         kernel = kernels.score_linear if self._heads.weight2 is None else kernels.score_mlp
         share = partial(self._share, lenses, out.size * self._lens_bytes)
-        kernel(share, self._like, table, position_K, inputs_PC, self._head_words, out)
+        kernel(share, self._stored, table, position_K, inputs_PC, self._head_words, out)
 
     def _share(self, size: int, size_bytes: int, function: int, call: Ints) -> None:
         """Have a call done that is of so many lenses, or rows of a projection."""
@@ -180,9 +178,7 @@ class Bank:
 
 def _held(heads: Heads) -> tuple[Floats | None, ...]:
     """Arrays of the heads as the kernels take them, each in one piece."""
-    arrays: tuple[Floats | None, ...] = heads.scale1, heads.bias1
-    if heads.weight2 is not None:
-        arrays += heads.weight2, heads.bias2, heads.weight3, heads.bias3
+    arrays = heads.scale1, heads.bias1, heads.weight2, heads.bias2, heads.weight3, heads.bias3
     return tuple(None if array is None else np.ascontiguousarray(array, np.float32) for array in arrays)
 
 

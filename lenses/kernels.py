@@ -231,7 +231,7 @@ ADDRESS, CONCEPT, ROWS, PAIR, PAIRS, OUT, STRIDE = range(7)
 
 def score_mlp(
     run: Run,
-    like: NDArray[Any],
+    stored: np.dtype[Any],
     table_F7: Ints,
     position_K: Ints,
     states_PC: Floats,
@@ -240,16 +240,16 @@ def score_mlp(
 ) -> None:
     """Logits of mlp lenses, where they belong in the flat `out`; a piece is some of the call's lenses.
 
-    A family has a row of the table: the address of its first layer, stored like the array `like`; its first concept;
-    how many lenses it has; which of `position_K` is its first, and of how many positions it is wanted at. The logit of
-    its lens i at the k-th of these goes to `out[OUT + k * STRIDE + i]`. All arrays lie in one piece.
+    A family has a row of the table: the address of its first layer, of numbers of the type `stored`; its first
+    concept; how many lenses it has; which of `position_K` is its first, and of how many positions it is wanted at. The
+    logit of its lens i at the k-th of these goes to `out[OUT + k * STRIDE + i]`. All arrays lie in one piece.
     """
-    run(_mlp_piece(like.dtype).address, _call(table_F7, position_K, states_PC, heads, out))
+    run(_score_piece(True, stored).address, _call(table_F7, position_K, states_PC, heads, out))
 
 
 def score_linear(
     run: Run,
-    like: NDArray[Any],
+    stored: np.dtype[Any],
     table_F7: Ints,
     position_K: Ints,
     states_PC: Floats,
@@ -257,7 +257,7 @@ def score_linear(
     out: Floats,
 ) -> None:
     """Logits of linear lenses; see `score_mlp`."""
-    run(_linear_piece(like.dtype).address, _call(table_F7, position_K, states_PC, heads, out))
+    run(_score_piece(False, stored).address, _call(table_F7, position_K, states_PC, heads, out))
 
 
 def project(run: Run, projection_RD: Floats, states_PD: Floats, out_PR: Floats) -> None:
@@ -268,13 +268,13 @@ def project(run: Run, projection_RD: Floats, states_PD: Floats, out_PR: Floats) 
 def heads_of(arrays: Sequence[Floats | None]) -> Ints:
     """Heads of N lenses as a call takes them, by address: the caller holds the arrays, each in one piece.
 
-    They are `scale1` (None for weights that are stored as they are) and `bias1`, `[N, h1]`; of mlp lenses also
-    `weight2` `[N, h2, h1]`, `bias2` and `weight3` `[N, h2]`, and `bias3` `[N]`.
+    They are `scale1` (None for weights that are stored as they are) and `bias1`, `[N, h1]`, `weight2` `[N, h2, h1]`,
+    `bias2` and `weight3` `[N, h2]`, and `bias3` `[N]`: the last four None for linear lenses.
     """
     assert all(array is None or array.flags.c_contiguous for array in arrays), "heads lie in one piece"
-    _, bias1, *further = arrays
+    _, bias1, weight2, *_ = arrays
     assert bias1 is not None, "all lenses have a first bias"
-    h2 = further[0].shape[1] if further and further[0] is not None else 0
+    h2 = 0 if weight2 is None else weight2.shape[1]
     addresses = [0 if array is None else array.ctypes.data for array in arrays]
     return np.array([*bias1.shape, h2, *addresses], np.int64)
 
@@ -297,23 +297,15 @@ def _words(arrays: Any) -> Any:
 
 
 @lru_cache
-def _mlp_piece(stored: np.dtype[Any]) -> Any:
+def _score_piece(is_mlp: bool, stored: np.dtype[Any]) -> Any:
     like = np.empty(0, stored)
 
     @cfunc(PIECE, cache=True)  # type: ignore[untyped-decorator]
     def piece(call: Any, start: Any, stop: Any) -> None:
-        _score_mlp(like, call, start, stop)
-
-    return piece
-
-
-@lru_cache
-def _linear_piece(stored: np.dtype[Any]) -> Any:
-    like = np.empty(0, stored)
-
-    @cfunc(PIECE, cache=True)  # type: ignore[untyped-decorator]
-    def piece(call: Any, start: Any, stop: Any) -> None:
-        _score_linear(like, call, start, stop)
+        if is_mlp:  # known when it is compiled: the other is left out
+            _score_mlp(like, call, start, stop)
+        else:
+            _score_linear(like, call, start, stop)
 
     return piece
 
@@ -433,21 +425,11 @@ def _score_linear(like: Any, call: Any, start: Any, stop: Any) -> None:
 def _project(call: Any, start: Any, stop: Any) -> None:
     """Rows start..stop of a call of `project`."""
     w = carray(pointer(call), 9, np.int64)
-    row, rows, columns, states, into = w[2], w[0], w[1], w[3], w[8]
+    rows, columns = w[0], w[1]
+    states_PD = carray(pointer(w[5]), (w[3], columns), np.float32)
     stride = FLOAT_BYTES * columns
     wide = np.empty(_ROWS * columns, np.float32)
-    states_B = np.empty(states, np.int64)
-    for b in range(states):
-        states_B[b] = w[5] + stride * b
-    some = row + stride * start
-    _dots(
-        _FP32,
-        some,
-        stride,
-        stop - start,
-        states_B,
-        columns,
-        wide,
-        into + FLOAT_BYTES * start,
-        FLOAT_BYTES * rows,
-    )
+    states_B = np.empty(states_PD.shape[0], np.int64)
+    _wanted(states_PD, np.arange(states_PD.shape[0]), states_B)
+    row, into = w[2] + start * stride, w[8] + FLOAT_BYTES * start
+    _dots(_FP32, row, stride, stop - start, states_B, columns, wide, into, FLOAT_BYTES * rows)

@@ -16,6 +16,7 @@ import threading
 import time
 import weakref
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -69,10 +70,7 @@ class Team:
             if shared.asleep:  # asked after saying so: who has not said that he sleeps will look first
                 with shared.bell:
                     shared.bell.notify_all()
-            control = shared.control
-            control[_FUNCTION], control[_CALL] = function, call.ctypes.data
-            control[_SIZE], control[_PIECES] = size, pieces
-            _lead(control)
+            _lead(shared.control, function, call, size, pieces)
         finally:
             self._shared.is_led = False
             self._leading.release()
@@ -92,8 +90,6 @@ class _Shared:
     """What the helpers and the team have in common; helpers do not hold the team, so that it ends when it is let go."""
 
     control: NDArray[np.int64] = field(default_factory=lambda: np.zeros(8 * _LINE, np.int64))
-    turns: int = field(default_factory=lambda: _turns(_AWAKE_S))
-    """Of waiting, until a helper goes to sleep."""
     bell: threading.Condition = field(default_factory=threading.Condition)
     is_led: bool = False
     """Whether there is a call, or about to be."""
@@ -110,7 +106,7 @@ class _Shared:
 
 def _help(shared: _Shared) -> None:
     while True:
-        _stand_by(shared.control, shared.turns)
+        _stand_by(shared.control, _turns_awake())
         with shared.bell:
             if shared.has_ended:
                 return
@@ -126,8 +122,9 @@ def _end(shared: _Shared) -> None:
         shared.bell.notify_all()
 
 
-def _turns(seconds: float) -> int:
-    """How many turns of waiting take about so long here."""
+@lru_cache
+def _turns_awake() -> int:
+    """How many turns of waiting take about `_AWAKE_S` here: asked once, by the first helper of a process."""
     control, turns = np.zeros(8 * _LINE, np.int64), 1000
     _stand_by(control, 1)
     took_s = []
@@ -135,7 +132,7 @@ def _turns(seconds: float) -> int:
         began_s = time.perf_counter()
         _stand_by(control, turns)
         took_s.append(time.perf_counter() - began_s)
-    return max(1, int(turns * seconds / min(took_s)))
+    return max(1, int(turns * _AWAKE_S / min(took_s)))
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -228,12 +225,18 @@ def _take_pieces(control: Any) -> None:
 
 
 @_compiled  # type: ignore[untyped-decorator]
-def _lead(control: Any) -> None:
-    """Open the call that stands in `control`, help with it, close it, and wait until nobody is in it.
+def _lead(control: Any, function: Any, call: Any, size: Any, pieces: Any) -> None:
+    """Open a call, help with it, close it, and wait until nobody is in it.
 
     All of it here: an exception between two lines of Python must not leave somebody in a call that is gone.
     """
     at = address_of(control)
+    control[_FUNCTION], control[_CALL], control[_SIZE], control[_PIECES] = (
+        function,
+        address_of(call),
+        size,
+        pieces,
+    )
     _store(at + _WORD * _NEXT, 0)
     _store(at + _WORD * _OPEN, 1)
     add_now(at + _WORD * _CALLS, 1)

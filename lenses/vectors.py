@@ -7,8 +7,8 @@ sum takes every `LANES`-th product, in order, and `total` adds the lanes in one 
 Stored weights are widened as they are loaded: bf16 (seen as uint16) and int8 become fp32 without loss. Knows nothing
 about lenses. Addresses are bytes of memory as int64, and nothing checks them.
 
-numba keeps what it compiled of `kernels` and does not look at this file: after a change here remove
-`lenses/__pycache__/kernels.*.nb*`.
+numba keeps what it compiled of `kernels` and `team` and does not look at this file: after a change here remove
+`lenses/__pycache__/*.nb*`.
 """
 
 from collections.abc import Callable, Sequence
